@@ -1,0 +1,155 @@
+"""Envelope addresses, domains and client networks, parsed once at the edge.
+
+Addresses are those of RFC 5321, section 4.1.2, with RFC 6531 for letters outside ASCII.
+Domains are folded here and nowhere else. Tags are `batv`'s business, not this module's.
+"""
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+import idna
+
+MAX_PATH_OCTETS: Final = 1000
+"""Longer paths are not parsed. RFC 5321 allows 256 octets; mail servers let more through."""
+
+MAX_LOCAL_OCTETS: Final = 64
+"""RFC 5321, section 4.5.3.1.1."""
+
+MAX_DOMAIN_OCTETS: Final = 255
+"""RFC 5321, section 4.5.3.1.2."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NEEDS_QUOTES = re.compile(r'[\s()<>\[\]:;@\\,"\x80-\x9f\ud800-\udfff]')
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"(?:@(.*))?', re.DOTALL)
+_PLAIN_DOMAIN = re.compile(r"[a-z0-9._-]*[a-z0-9_-]")
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A mailbox: `local` without quotes and in the case it was written, `domain` folded.
+
+    `domain` is empty for an address without one (`<postmaster>`). `domain_as_written` keeps the domain's
+    case, over which other systems sign.
+    """
+
+    local: str
+    domain: str
+    domain_as_written: str
+
+    @property
+    def folded(self) -> str:
+        """Local part and domain in lower case, as Redis keys and logs want it."""
+        return f"{self.local.lower()}@{self.domain}" if self.domain else self.local.lower()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the local part can be written without quotes."""
+        return bool(self.local) and not _NEEDS_QUOTES.search(self.local)
+
+    @property
+    def path(self) -> str:
+        """The address as it stands between angle brackets."""
+        local = self.local if self.is_plain or not self.local and not self.domain else quoted(self.local)
+        return f"{local}@{self.domain_as_written}" if self.domain else local
+
+
+NULL_SENDER: Final = Address("", "", "")
+"""The reverse-path of bounces: `MAIL FROM:<>`, RFC 5321, section 4.5.5."""
+
+
+def quoted(local: str) -> str:
+    """A local part as a quoted string, RFC 5321, section 4.1.2."""
+    return '"' + local.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def parse(path: str) -> Address | None:
+    """The address in a MAIL or RCPT argument; None for what is no address.
+
+    Takes it with or without angle brackets (mail that did not come by SMTP has none) and drops a source
+    route (RFC 5321, appendix C). Both `<>` and the empty string are the null sender.
+    """
+    if path.startswith("<") and path.endswith(">"):
+        path = path[1:-1]
+    if not path:
+        return NULL_SENDER
+    if len(path) > MAX_PATH_OCTETS or _CONTROL.search(path):
+        return None
+    if path.startswith("@"):
+        path = path.partition(":")[2]
+        if not path:
+            return None
+    if path.startswith('"'):
+        match = _QUOTED.fullmatch(path)
+        if match is None:
+            return None
+        local, written = re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match[2]
+    else:
+        local, at, written = path.rpartition("@")
+        if not at:
+            local, written = path, None
+        elif not local:
+            return None
+    if written is None:
+        return Address(local, "", "")
+    domain = fold_domain(written)
+    return None if domain is None else Address(local, domain, written)
+
+
+def fold_domain(text: str) -> str | None:
+    """A domain in A-labels and lower case, without a trailing dot; None for what is no domain.
+
+    `[192.0.2.1]` and other address literals are only lower-cased.
+    """
+    if len(text) > MAX_DOMAIN_OCTETS + 1:
+        return None
+    text = text.removesuffix(".")
+    if not text.isascii():
+        try:
+            text = idna.encode(text, uts46=True).decode("ascii")
+        except (idna.IDNAError, UnicodeError):
+            return None
+    text = text.lower()
+    if len(text) > MAX_DOMAIN_OCTETS:
+        return None
+    if _PLAIN_DOMAIN.fullmatch(text) or (text.startswith("[") and text.endswith("]")):
+        return text
+    return None
+
+
+def without_extension(local: str, delimiters: str) -> str:
+    """The local part up to the first delimiter, as Postfix's `recipient_delimiter` divides it.
+
+    `postmaster`, `mailer-daemon` and `double-bounce` are never divided (postconf(5)).
+    """
+    if local.lower() in ("postmaster", "mailer-daemon", "double-bounce"):
+        return local
+    cut = min((at for at in (local.find(char) for char in delimiters) if at > 0), default=0)
+    return local[:cut] if cut else local
+
+
+def client_network(address: str) -> str:
+    """What limits count for: the IPv4 address itself, the /64 of an IPv6 address; "" for neither."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return ""
+    if isinstance(ip, ipaddress.IPv4Address):
+        return str(ip)
+    if ip.ipv4_mapped is not None:
+        return str(ip.ipv4_mapped)
+    return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
+
+
+def is_in(address: str, networks: tuple[Network, ...]) -> bool:
+    """Whether a client's address lies in one of the networks; a mapped IPv4 address counts as IPv4."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    return any(ip in network for network in networks)

@@ -1,0 +1,259 @@
+"""Bounce address tags: `prvs=KDDDSSSSSS=local@domain` and `local+prvs=KDDDSSSSSS@domain`.
+
+The tag is that of draft-levine-smtp-batv-01: K is a key number, DDD the day it expires (days since 1970
+modulo 1000, UTC), SSSSSS the first three octets of HMAC-SHA1 over KDDD and the address. It is made over
+the address in lower case, because other systems fold the case of what they return; Exim signs the
+address as written, so that form is tried as well.
+
+Disposable addresses (`user+d-KDDDSSSSSS@domain`) use the same function under another label. Where keys
+come from is `keyfile`'s business, and when an address is tagged is the session's.
+"""
+
+import hmac
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from backstop.address import MAX_LOCAL_OCTETS, Address
+
+DAY: Final = 86400
+"""Seconds."""
+
+TAG_OCTETS: Final = 16
+"""What a tag adds to a local part, in both forms."""
+
+MAX_TAGGABLE_OCTETS: Final = MAX_LOCAL_OCTETS - TAG_OCTETS
+"""Longer local parts would leave the 64 octets of RFC 5321 and stay untagged."""
+
+SKEW_DAYS: Final = 1
+"""By how much two clocks may differ."""
+
+EXPIRED_DAYS: Final = 30
+"""How long a tag with the right hash is `EXPIRED` and not `FORGED` after its day."""
+
+MAX_LIFETIME_DAYS: Final = 100
+"""The window must stay far below 1000 days, where the day number wraps."""
+
+MAX_ALIAS_DAYS: Final = 500
+"""Half of what the day number can tell apart."""
+
+MIN_SECRET_OCTETS: Final = 16
+
+_DRAFT = re.compile(r"prvs=(\d)(\d{3})([0-9a-f]{6})=(.+)", re.IGNORECASE | re.ASCII | re.DOTALL)
+_CISCO = re.compile(r"prvs=(.+)=(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL)
+_SUBADDRESS = re.compile(
+    r"(.+)([^a-z0-9])prvs=(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL
+)
+_ALIAS = re.compile(r"(.+)([^a-z0-9])d-(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL)
+_FOREIGN = re.compile(r"(?:prvs=|btv1==|msprvs1=|srs[01][=+-])", re.IGNORECASE)
+
+
+class TagForm(Enum):
+    """Where the tag stands in the local part."""
+
+    PRVS = "prvs"
+    SUBADDRESS = "subaddress"
+
+
+class TagCase(Enum):
+    """Over what the hash is made: FOLD survives a change of case, AS_WRITTEN verifies in Exim."""
+
+    FOLD = "fold"
+    AS_WRITTEN = "as-written"
+
+
+class KeyState(Enum):
+    """What a key is used for; a `RETIRED` key verifies nothing."""
+
+    SIGN = "sign"
+    VERIFY = "verify"
+    RETIRED = "retired"
+
+
+class TagState(Enum):
+    """What a recipient's or reverse-path's tag is worth."""
+
+    NONE = "none"
+    GOOD = "good"
+    EXPIRED = "expired"
+    FORGED = "forged"
+    UNKNOWN_KEY = "unknown-key"
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether somebody made this tag up, as far as we can know."""
+        return self is TagState.FORGED or self is TagState.UNKNOWN_KEY
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the ring; `created` in days since 1970, `max_lifetime` the longest in days it has known."""
+
+    number: int
+    secret: bytes = field(repr=False)
+    state: KeyState
+    domains: tuple[str, ...]
+    created: int
+    max_lifetime: int
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight hexadecimal digits by which a person can tell keys apart."""
+        return hmac.digest(self.secret, b"backstop key fingerprint", "sha256")[:4].hex()
+
+    def serves(self, domain: str) -> bool:
+        """Whether the key is for this domain."""
+        return domain in self.domains or "*" in self.domains
+
+
+class KeyRing:
+    """All keys, found by number and domain. A key that names the domain comes before one for `*`."""
+
+    __slots__ = ("_by_number", "_signing", "keys", "memory_secret")
+
+    def __init__(self, keys: Iterable[Key], memory_secret: bytes = b"") -> None:
+        self.keys = tuple(keys)
+        self.memory_secret = memory_secret
+        self._by_number: Mapping[tuple[int, str], Key] = {
+            (key.number, domain): key
+            for key in self.keys
+            if key.state is not KeyState.RETIRED
+            for domain in key.domains
+        }
+        self._signing: Mapping[str, Key] = {
+            domain: key for key in self.keys if key.state is KeyState.SIGN for domain in key.domains
+        }
+
+    def key(self, number: int, domain: str) -> Key | None:
+        """The one key that a tag's key number selects for a domain."""
+        return self._by_number.get((number, domain)) or self._by_number.get((number, "*"))
+
+    def signer(self, domain: str) -> Key | None:
+        """The key that signs for a domain."""
+        return self._signing.get(domain) or self._signing.get("*")
+
+    def oldest_day(self, domain: str) -> int | None:
+        """Since which day (days since 1970) tags may have been issued; None where no key signs."""
+        if self.signer(domain) is None:
+            return None
+        return min(
+            key.created for key in self.keys if key.state is not KeyState.RETIRED and key.serves(domain)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """A tag as it stands in a local part, not yet verified; `inner` is the address without it."""
+
+    number: int
+    day: int
+    digest: str
+    inner: Address
+
+
+def day_of(now: float) -> int:
+    """The day number, days since 1970 in UTC, of a time in seconds."""
+    return int(now // DAY)
+
+
+def parse(address: Address, delimiters: str = "+") -> Tag | None:
+    """The tag in an address: the draft's order, Cisco's reversed one, or the sub-address form."""
+    local = address.local
+    if "=" not in local:
+        return None
+    if match := _DRAFT.fullmatch(local):
+        number, day, digest, inner = match.groups()
+    elif match := _CISCO.fullmatch(local):
+        inner, number, day, digest = match.groups()
+    elif (match := _SUBADDRESS.fullmatch(local)) and match[2] in delimiters:
+        inner, _, number, day, digest = match.groups()
+    else:
+        return None
+    return Tag(int(number), int(day), digest, Address(inner, address.domain, address.domain_as_written))
+
+
+def is_tagged(address: Address) -> bool:
+    """Whether a local part carries a tag already, ours or another system's: it is never tagged again."""
+    return _FOREIGN.match(address.local) is not None or _SUBADDRESS.fullmatch(address.local) is not None
+
+
+def can_be_tagged(address: Address) -> bool:
+    """Whether a tag fits: a plain local part of at most 48 octets that is valid UTF-8."""
+    if not address.is_plain or not address.domain:
+        return False
+    return len(address.local.encode()) <= MAX_TAGGABLE_OCTETS
+
+
+def sign(
+    address: Address, key: Key, today: int, lifetime: int, form: TagForm, case: TagCase = TagCase.FOLD
+) -> str:
+    """The tagged path of an address, good for `lifetime` days from `today` (days since 1970).
+
+    The address must be one that `can_be_tagged`.
+    """
+    stamp = f"{key.number}{(today + lifetime) % 1000:03d}"
+    value = stamp + _digest(key.secret, stamp, _signed_text(address, case))
+    if form is TagForm.PRVS:
+        return f"prvs={value}={address.local}@{address.domain_as_written}"
+    return f"{address.local}+prvs={value}@{address.domain_as_written}"
+
+
+def verify(tag: Tag, ring: KeyRing, today: int) -> TagState:
+    """What a tag is worth on a day. The hash is compared before the date, and in constant time."""
+    key = ring.key(tag.number, tag.inner.domain)
+    if key is None:
+        return TagState.UNKNOWN_KEY
+    stamp = f"{tag.number}{tag.day:03d}"
+    given = tag.digest.lower().encode()
+    matches = False
+    for text in {_signed_text(tag.inner, case) for case in TagCase}:
+        matches |= hmac.compare_digest(_digest(key.secret, stamp, text).encode(), given)
+    if not matches:
+        return TagState.FORGED
+    ahead = (tag.day - today) % 1000
+    if ahead <= key.max_lifetime + SKEW_DAYS or ahead >= 1000 - SKEW_DAYS:
+        return TagState.GOOD
+    return TagState.EXPIRED if ahead >= 1000 - EXPIRED_DAYS else TagState.FORGED
+
+
+def sign_alias(address: Address, key: Key, last_day: int, delimiter: str = "+") -> str:
+    """A disposable address of a mailbox, good up to and on `last_day` (days since 1970)."""
+    stamp = f"{key.number}{last_day % 1000:03d}"
+    digest = _digest(key.secret, "d-" + stamp, _signed_text(address, TagCase.FOLD))
+    return f"{address.local}{delimiter}d-{stamp}{digest}@{address.domain_as_written}"
+
+
+def parse_alias(address: Address, delimiters: str = "+") -> Tag | None:
+    """The label of a disposable address; None for an extension that is the user's own."""
+    match = _ALIAS.fullmatch(address.local)
+    if match is None or match[2] not in delimiters:
+        return None
+    inner, _, number, day, digest = match.groups()
+    return Tag(int(number), int(day), digest, Address(inner, address.domain, address.domain_as_written))
+
+
+def verify_alias(tag: Tag, ring: KeyRing, today: int) -> TagState:
+    """What a disposable address is worth: GOOD, EXPIRED, or FORGED for an extension that only looks alike."""
+    key = ring.key(tag.number, tag.inner.domain)
+    if key is None:
+        return TagState.UNKNOWN_KEY
+    digest = _digest(key.secret, f"d-{tag.number}{tag.day:03d}", _signed_text(tag.inner, TagCase.FOLD))
+    if not hmac.compare_digest(digest.encode(), tag.digest.lower().encode()):
+        return TagState.FORGED
+    ahead = (tag.day - today) % 1000
+    return TagState.GOOD if ahead <= MAX_ALIAS_DAYS else TagState.EXPIRED
+
+
+def _signed_text(address: Address, case: TagCase) -> bytes:
+    if case is TagCase.FOLD:
+        text = unicodedata.normalize("NFC", f"{address.local}@{address.domain}").lower()
+    else:
+        text = f"{address.local}@{address.domain_as_written}"
+    return text.encode(errors="surrogateescape")
+
+
+def _digest(secret: bytes, stamp: str, text: bytes) -> str:
+    return hmac.digest(secret, stamp.encode() + text, "sha1")[:3].hex()
