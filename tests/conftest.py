@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.harness.servers import RedisServer
+from tests.harness.redis_server import PROGRAMS, RedisServer
+from tests.harness.servers import need
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,12 +36,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 @pytest.fixture
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """A Redis for one test, which may freeze or kill it."""
+    need(*PROGRAMS)
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def _session_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    need(*PROGRAMS)
     with RedisServer(tmp_path_factory.mktemp("redis")) as server:
         yield server
 

@@ -1,34 +1,40 @@
-"""Real servers for tests: each in a scratch folder, on a free loopback port, stopped by its pid.
+"""What a test asks for by name: programs that must be installed, servers, and the command `backstop`.
 
 A server that is not installed is a skip at home and a failure where the environment has `CI`.
 """
 
-import contextlib
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Self, TypeVar
 
 import pytest
-import redis
+
+from tests.harness.redis_server import RedisServer, free_port, spawn, stop
+from tests.harness.waiting import wait_for
+
+__all__ = [
+    "ROOT",
+    "RedisServer",
+    "backstop_environment",
+    "free_port",
+    "need",
+    "run_backstop",
+    "spawn",
+    "stop",
+    "wait_for",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 
 # The mail server's programs lie where an ordinary user's PATH does not lead.
 _PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 
-_T = TypeVar("_T")
-
 
 def need(*programs: str) -> str:
-    """The path of the first of these programs that is installed; without any the test is skipped, or fails."""
+    """The path of the first of these programs that is installed; without any the test skips or fails."""
     for program in programs:
         if path := shutil.which(program, path=_PATH):
             return path
@@ -36,62 +42,6 @@ def need(*programs: str) -> str:
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 nobody listens on now. Somebody may before you do: be ready to try again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def wait_for(condition: Callable[[], _T], seconds: float, what: str) -> _T:
-    """The first true answer of the condition; after `seconds` without one, a failure that names `what`."""
-    deadline = time.monotonic() + seconds
-    pause = 0.002
-    while not (answer := condition()):
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {seconds:g} s in vain for {what}")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
-    return answer
-
-
-def spawn(
-    words: Sequence[str],
-    log: Path,
-    *,
-    folder: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-) -> subprocess.Popen[bytes]:
-    """Start a server that stays in the foreground; what it prints goes to the end of `log`.
-
-    It dies with the thread that started it, so that a killed test run leaves nothing behind: do not call
-    this from a thread that ends before the server should.
-    """
-    leash = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
-    with log.open("ab") as end:
-        return subprocess.Popen(
-            [*leash, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=end,
-            stderr=subprocess.STDOUT,
-            cwd=folder,
-            env=environment,
-        )
-
-
-def stop(process: subprocess.Popen[bytes], seconds: float = 10) -> int:
-    """Ask the server to stop (SIGTERM), kill it when it does not within `seconds`; its exit status."""
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-    try:
-        return process.wait(seconds)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
 
 
 def run_backstop(
@@ -116,122 +66,3 @@ def backstop_environment(more: Mapping[str, str] | None = None) -> dict[str, str
     """This environment with the source root on the path of modules, and what else is given."""
     path = os.pathsep.join(filter(None, [str(ROOT / "milter"), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, **(more or {})}
-
-
-class RedisServer:
-    """A Redis (or Valkey) of the test's own, on a free port and a unix socket, that can hang and be killed.
-
-    `settings` are lines of redis.conf. Without any it keeps everything in memory alone; give `appendonly yes`
-    to a server whose content must survive `kill` and `start`.
-    """
-
-    def __init__(self, folder: Path, *settings: str) -> None:
-        self.folder = folder
-        self.log = folder / "redis.log"
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-        self.port = free_port()
-        # A path of pytest's is often too long for a unix socket, which takes 107 octets.
-        self._short = Path(tempfile.mkdtemp(prefix="redis-"))
-        self.socket = self._short / "redis.sock"
-
-    @property
-    def url(self) -> str:
-        """Where it listens, by TCP."""
-        return f"redis://127.0.0.1:{self.port}/0"
-
-    @property
-    def unix_url(self) -> str:
-        """Where it listens, by its unix socket."""
-        return f"unix://{self.socket}?db=0"
-
-    @property
-    def pid(self) -> int:
-        """Of the server that runs."""
-        assert self._process is not None, "the server was not started"
-        return self._process.pid
-
-    def client(self) -> "redis.Redis":
-        """A client of its own for the test; not what the daemon uses."""
-        return redis.Redis.from_url(self.url, decode_responses=True, socket_timeout=10)
-
-    def start(self) -> Self:
-        """Start it, and return when it answers. Its port and socket are the same each time."""
-        program = need("redis-server", "valkey-server")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        written = self.folder / "redis.conf"
-        for _ in range(5):
-            written.write_text("\n".join([*self._lines(), *self._settings, ""]))
-            self._process = spawn([program, str(written)], self.log, folder=self.folder)
-            if wait_for(self._settled, 20, f"Redis ({self.log})") == "up":
-                return self
-            if "Address already in use" not in self.log.read_text():
-                break
-            self.port = free_port()
-        pytest.fail(f"Redis does not start:\n{self.log.read_text()}")
-
-    def stop(self) -> None:
-        """Ask it to stop; harmless when it does not run."""
-        if self._process is not None:
-            stop(self._process)
-
-    def kill(self) -> None:
-        """Kill it on the spot: nothing is saved, no connection is closed in order."""
-        self._signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
-
-    def restart(self) -> None:
-        """Stop it in order and start it again."""
-        self.stop()
-        self.start()
-
-    def freeze(self) -> None:
-        """Let it hang: connections are still taken by the kernel, nothing is answered."""
-        self._signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """End `freeze`."""
-        self._signal(signal.SIGCONT)
-
-    def close(self) -> None:
-        """Stop it for good."""
-        self.stop()
-        shutil.rmtree(self._short, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_exception: object) -> None:
-        self.close()
-
-    def _lines(self) -> list[str]:
-        return [
-            "bind 127.0.0.1",
-            f"port {self.port}",
-            f"unixsocket {self.socket}",
-            "unixsocketperm 770",
-            f"dir {self.folder}",
-            "daemonize no",
-            'save ""',
-            "appendonly no",
-        ]
-
-    def _signal(self, number: signal.Signals) -> None:
-        assert self._process is not None, "the server was not started"
-        self._process.send_signal(number)
-
-    def _settled(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            return "ended"
-        with contextlib.closing(redis.Redis.from_url(self.unix_url, socket_timeout=1)) as client:
-            try:
-                return "up" if client.ping() and self._is_ours() else ""
-            except redis.exceptions.RedisError:
-                return ""
-
-    def _is_ours(self) -> bool:
-        with contextlib.closing(self.client()) as client:
-            seen: object = client.info("server")["process_id"]
-        return seen == self.pid
