@@ -1,4 +1,4 @@
-"""A Redis of a test's own, and how any server is started and stopped. Knows nothing of pytest: the demo uses it."""
+"""A Redis of a test's own, and how any server is started and stopped; without pytest, for the demo too."""
 
 import contextlib
 import shutil
