@@ -53,7 +53,9 @@ class Address:
     @property
     def path(self) -> str:
         """The address as it stands between angle brackets."""
-        local = self.local if self.is_plain or not self.local and not self.domain else quoted(self.local)
+        if self is NULL_SENDER:
+            return ""
+        local = self.local if self.is_plain else quoted(self.local)
         return f"{local}@{self.domain_as_written}" if self.domain else local
 
 

@@ -6,6 +6,7 @@ halves disagree cannot be made.
 
 import re
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 MAX_TEXT: Final = 400
@@ -16,6 +17,14 @@ MAX_HEADER: Final = 800
 
 _STATUS = re.compile(r"([245])\.\d{1,3}\.\d{1,3}")
 _UNPRINTABLE = re.compile(r"[^ -~]")
+
+
+class Stage(IntEnum):
+    """When in a transaction a reply is given, in order."""
+
+    RCPT = 1
+    DATA = 2
+    EOM = 3
 
 
 def printable(text: str) -> str:

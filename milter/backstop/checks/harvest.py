@@ -1,0 +1,26 @@
+"""A client that named too many unknown recipients lately is looking for addresses."""
+
+from backstop.facts import Facts, Need
+from backstop.reply import Reply, Stage
+from backstop.settings import DomainSettings
+from backstop.verdict import NOTHING, Check, Finding, Result
+
+_FAIL = Finding(Result.FAIL, "the client named too many unknown recipients")
+_CLOSE = Reply(421, "4.7.0", "Too many unknown recipients, try again later")
+
+
+def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - every judge takes both
+    """Read the client's count."""
+    return _FAIL if facts.harvests else NOTHING
+
+
+CHECK = Check(
+    name="harvest",
+    stage=Stage.RCPT,
+    judge=judge,
+    reject=_CLOSE,
+    tempfail=_CLOSE,
+    needs=frozenset({Need.UNKNOWN_RECIPIENTS}),
+    about_client=True,
+    meaning="the client looks for addresses",
+)

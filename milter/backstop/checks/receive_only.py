@@ -1,0 +1,26 @@
+"""A bounce to an address that never sends can only be backscatter."""
+
+from backstop.facts import Facts
+from backstop.reply import Reply, Stage
+from backstop.settings import Action, DomainSettings
+from backstop.verdict import NOTHING, Check, Finding, Result
+
+_FAIL = Finding(Result.FAIL, "a bounce to an address that never sends")
+
+
+def judge(facts: Facts, settings: DomainSettings) -> Finding:
+    """Compare the mailbox with the listed addresses."""
+    if not facts.is_bounce or facts.mailbox not in settings.receive_only:
+        return NOTHING
+    return _FAIL
+
+
+CHECK = Check(
+    name="receive_only",
+    stage=Stage.RCPT,
+    judge=judge,
+    reject=Reply(550, "5.7.1", "This address sends no mail, so it takes no bounces"),
+    tempfail=Reply(450, "4.7.1", "This address sends no mail, so it takes no bounces"),
+    default=Action.REJECT,
+    meaning="a bounce to an address that never sends",
+)

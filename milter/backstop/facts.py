@@ -1,0 +1,92 @@
+"""What is known about one recipient of one transaction. Checks read it, nobody changes it.
+
+Every question that can stay unanswered has a member that says so: from what was not asked or not
+answered no refusal follows.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from backstop.address import NULL_SENDER, Address
+from backstop.batv import TagState
+from backstop.proof import Proof
+
+
+class Role(Enum):
+    """Whose mail a client brings."""
+
+    OUTGOING = auto()
+    INCOMING = auto()
+    RELAY = auto()
+    """Incoming by way of a gateway, backup MX or content filter of ours."""
+    REINJECTED = auto()
+    """A second pass of mail that was judged before."""
+
+
+class Existence(Enum):
+    """What the recipient sources say of an address."""
+
+    NOT_ASKED = auto()
+    EXISTS = auto()
+    MISSING = auto()
+    UNKNOWN = auto()
+    """A source that should know did not answer, or knows nobody at all."""
+
+
+class Need(Enum):
+    """Facts that cost something to find out and are gathered only for checks that read them."""
+
+    EXISTENCE = auto()
+    UNKNOWN_RECIPIENTS = auto()
+    UNTAGGED_MAIL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who speaks SMTP with the mail server.
+
+    `address` is empty for mail that did not come by SMTP; `network` is what limits count for.
+    `login` is the name that was authenticated, if any.
+    """
+
+    name: str
+    address: str
+    network: str
+    role: Role
+    login: str = ""
+
+    @property
+    def by_smtp(self) -> bool:
+        """Whether the message came by SMTP."""
+        return self.address != ""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One recipient in a protected domain, as a check sees it.
+
+    `recipient` is as given, `mailbox` without tag, `base` without tag and extension, folded.
+    `untagged_mail` says that mail of this recipient is under way without a tag, `in_grace` that its domain
+    has signed for too short a time. `harvests` and `guesses_tags` say that limits are exceeded: false also
+    where nobody knows.
+    """
+
+    client: Client
+    reverse_path: Address
+    recipient: Address
+    mailbox: Address
+    base: str
+    tag: TagState = TagState.NONE
+    existence: Existence = Existence.NOT_ASKED
+    sender_is_ours: bool = False
+    sender_tag: TagState = TagState.NONE
+    untagged_mail: bool = False
+    in_grace: bool = False
+    harvests: bool = False
+    guesses_tags: bool = False
+    proofs: frozenset[Proof] = frozenset()
+
+    @property
+    def is_bounce(self) -> bool:
+        """Whether the transaction has the null sender."""
+        return self.reverse_path is NULL_SENDER

@@ -1,0 +1,91 @@
+"""From findings and settings to one decision for a recipient, and one for a message."""
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from backstop.batv import TagState
+from backstop.facts import Facts, Role
+from backstop.reply import Reply
+from backstop.settings import Action, Block, DomainSettings
+from backstop.verdict import ACCEPTED, Check, Decision, Judgement, Result, UnderBlock
+
+NEVER_REFUSED: Final = frozenset({"postmaster", "abuse"})
+"""Local parts that stay reachable whatever happens: RFC 5321, section 4.5.1, and RFC 2142."""
+
+TOO_MANY_GUESSES: Final = Reply(
+    450, "4.7.1", "Too many bad bounce addresses from this client, try again later"
+)
+
+
+def effective_action(check: Check, facts: Facts, settings: DomainSettings, block: Block | None) -> Action:
+    """The action of a check for this recipient, after block, grace, relay and postmaster are considered."""
+    action = settings.actions[check.name]
+    counts_at_once = False
+    if block is not None and check.under_block is not UnderBlock.NOTHING:
+        replaces = check.under_block is UnderBlock.REPLACES
+        action = block.action if replaces else max(action, block.action)
+        counts_at_once = block.by_person
+    if check.graced and facts.in_grace and not counts_at_once:
+        action = min(action, Action.OBSERVE)
+    if facts.client.role is Role.RELAY:
+        if check.about_client:
+            return Action.OFF
+        if action is Action.REJECT:  # to a relay of ours a 5xx is backscatter: it would write the bounce
+            action = Action.JUNK
+    if action > Action.OBSERVE and _is_never_refused(facts):
+        return Action.OBSERVE
+    return action
+
+
+def judge(
+    checks: Iterable[Check], facts: Facts, settings: DomainSettings, block: Block | None
+) -> tuple[Judgement, ...]:
+    """Run every check that is not off."""
+    judgements = []
+    for check in checks:
+        action = effective_action(check, facts, settings, block)
+        if action is Action.OFF:
+            continue
+        finding = check.judge(facts, settings)
+        if finding.result is Result.TEMPERROR:  # only ever as strict as the check says, and never a 5xx
+            action = check.on_temperror(settings) if action >= Action.TEMPFAIL else Action.OBSERVE
+        judgements.append(Judgement(check, finding, action))
+    return tuple(judgements)
+
+
+def decide(judgements: Sequence[Judgement]) -> Decision:
+    """The strictest action of what failed; among equals the first. What is only observed decides nothing."""
+    worst = None
+    for judgement in judgements:
+        if judgement.finding.result not in (Result.FAIL, Result.TEMPERROR):
+            continue
+        if judgement.action > Action.OBSERVE and (worst is None or judgement.action > worst.action):
+            worst = judgement
+    if worst is None:
+        return ACCEPTED
+    return Decision(worst.action, worst.check.reply(worst.action), worst, worst.finding.reason)
+
+
+def too_many_guesses(
+    facts: Facts, settings: DomainSettings, block: Block | None, checks: Iterable[Check]
+) -> Decision | None:
+    """Put a bounce to any tag off while its client guesses tags, wherever a hit would gain something."""
+    if not facts.guesses_tags or not facts.is_bounce or facts.tag is TagState.NONE:
+        return None
+    enforced = any(
+        effective_action(check, facts, settings, block) > Action.OBSERVE
+        for check in checks
+        if check.under_block is not UnderBlock.NOTHING
+    )
+    if not enforced:
+        return None
+    return Decision(Action.TEMPFAIL, TOO_MANY_GUESSES, reason="too many bad tags from this client")
+
+
+def mildest(decisions: Sequence[Decision]) -> Decision:
+    """One decision for a message whose recipients differ: nobody loses mail for another's settings."""
+    return min(decisions, key=lambda decision: decision.action, default=ACCEPTED)
+
+
+def _is_never_refused(facts: Facts) -> bool:
+    return facts.base.partition("@")[0] in NEVER_REFUSED

@@ -1,0 +1,378 @@
+"""What an administrator can set for a domain, and how each value is written.
+
+One parser a name serves the file, the hash in Redis and the command line, so that a value means the same
+everywhere. A parser takes a TOML value or a text and raises ValueError that says what is wanted. Where
+values come from and which wins is `config`'s business; which checks exist is `checks`'.
+"""
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum, IntEnum
+from typing import Any, Final, TypeVar
+
+from backstop.address import Address, fold_domain, parse
+from backstop.batv import MAX_LIFETIME_DAYS, TagCase, TagForm
+from backstop.proof import Proof
+
+DAY: Final = 86400
+QUEUE_DAYS: Final = 5
+"""How long mail servers keep trying (Postfix: maximal_queue_lifetime)."""
+
+MAX_LIST: Final = 10_000
+"""Entries of a list in a setting."""
+
+_E = TypeVar("_E", bound=Enum)
+
+_DURATION = re.compile(r"(\d{1,9})([smhdw])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
+_TRUE: Final = ("1", "on", "yes", "true")
+_FALSE: Final = ("0", "off", "no", "false")
+
+
+class Action(IntEnum):
+    """What is done about a failed check, mildest first."""
+
+    OFF = 0
+    OBSERVE = 1
+    JUNK = 2
+    QUARANTINE = 3
+    DISCARD = 4
+    TEMPFAIL = 5
+    REJECT = 6
+
+    @property
+    def label(self) -> str:
+        """The word for it in files, logs and commands."""
+        return self.name.lower()
+
+
+class SourceDown(Enum):
+    """What happens to mail when no recipient source can answer."""
+
+    TEMPFAIL = "tempfail"
+    CONTINUE = "continue"
+
+
+class Strip(Enum):
+    """Who takes the tag off a recipient for delivery."""
+
+    MTA = "mta"
+    MILTER = "milter"
+
+
+class SourceKind(Enum):
+    """Where it is known which recipients exist."""
+
+    MTA = "mta"
+    REDIS = "redis"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceName:
+    """One recipient source as it is written: `mta`, `redis`, `file:/path`."""
+
+    kind: SourceKind
+    argument: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value}:{self.argument}" if self.argument else self.kind.value
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `count` in a window of `seconds`."""
+
+    count: int
+    seconds: int
+
+    def __str__(self) -> str:
+        return f"{self.count}/{duration_text(self.seconds)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many bad things a client network, or an address, may do."""
+
+    unknown_recipients: Limit = Limit(20, 600)
+    bad_tags: Limit = Limit(10, 60)
+    bad_tags_address: Limit = Limit(100, 3600)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The block that is on for a recipient: `name` is its key's last part, "" for all domains."""
+
+    action: Action
+    name: str
+    by_person: bool
+
+
+class Addresses:
+    """A set of addresses: whole ones, `@domain` for all of a domain, and patterns with `*` and `?`."""
+
+    __slots__ = ("_domains", "_exact", "_patterns", "entries")
+
+    def __init__(self, entries: Iterable[str] = ()) -> None:
+        self.entries = tuple(entries)
+        wild = [entry for entry in self.entries if "*" in entry or "?" in entry]
+        plain = [entry for entry in self.entries if entry not in wild]
+        self._domains = frozenset(entry[1:] for entry in plain if entry.startswith("@"))
+        self._exact = frozenset(entry for entry in plain if not entry.startswith("@"))
+        self._patterns = tuple(re.compile(fnmatch.translate(entry)) for entry in wild)
+
+    def __contains__(self, address: Address) -> bool:
+        if not self.entries:
+            return False
+        folded = address.folded
+        if folded in self._exact or address.domain in self._domains:
+            return True
+        return any(pattern.match(folded) for pattern in self._patterns)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Addresses) and self.entries == other.entries
+
+    def __hash__(self) -> int:
+        return hash(self.entries)
+
+    def __repr__(self) -> str:
+        return f"Addresses({self.entries!r})"
+
+
+NO_ADDRESSES: Final = Addresses()
+
+
+@dataclass(frozen=True, slots=True)
+class DomainSettings:
+    """All settings of one protected domain. `lifetime` in days; `grace` in days, None for automatic.
+
+    `actions` names every check there is.
+    """
+
+    tag_form: TagForm
+    actions: Mapping[str, Action]
+    tag_case: TagCase = TagCase.FOLD
+    tag_internal: bool = False
+    lifetime: int = 11
+    grace: int | None = None
+    strip: Strip = Strip.MTA
+    recipient_delimiter: str = "+"
+    proof: tuple[Proof, ...] = (Proof.TAG,)
+    recipients: tuple[SourceName, ...] = ()
+    source_down: SourceDown = SourceDown.TEMPFAIL
+    receive_only: Addresses = NO_ADDRESSES
+    exempt_senders: Addresses = NO_ADDRESSES
+    exempt_destinations: frozenset[str] = frozenset()
+    quarantine_max: int = 500
+
+    @property
+    def grace_days(self) -> int:
+        """Days from the first tag on during which a missing tag is only observed."""
+        return self.lifetime + QUEUE_DAYS if self.grace is None else self.grace
+
+
+def duration_text(seconds: int) -> str:
+    """A duration as it is written: 172800 is `2d`."""
+    for letter, length in reversed(_UNITS.items()):
+        if seconds % length == 0 and letter != "w":
+            return f"{seconds // length}{letter}"
+    return f"{seconds}s"
+
+
+def parse_duration(value: object) -> int:
+    """Seconds of `90s`, `15m`, `12h`, `2d`, `1w`."""
+    match = _DURATION.fullmatch(_text(value).lower())
+    if match is None:
+        raise ValueError('a duration such as "12h" or "2d" is wanted')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def parse_action(value: object) -> Action:
+    """One of the actions by its word; case and spaces are forgiven."""
+    word = _text(value).strip().upper()
+    if word not in Action.__members__:
+        raise ValueError("an action is wanted: " + ", ".join(action.label for action in Action))
+    return Action[word]
+
+
+def parse_block(text: str) -> Action | None:
+    """The value of a block key: OFF for what switches it off explicitly; None for what means nothing."""
+    word = text.strip().lower()
+    if word in _TRUE:
+        return Action.JUNK
+    if word in _FALSE:
+        return Action.OFF
+    return Action.__members__.get(word.upper())
+
+
+def parse_limit(value: object) -> Limit:
+    """`20/10m`: twenty in ten minutes."""
+    count, slash, window = _text(value).partition("/")
+    if not slash or not count.isascii() or not count.isdigit() or not 0 < int(count[:9]) <= 10**6:
+        raise ValueError('a limit such as "20/10m" is wanted')
+    seconds = parse_duration(window)
+    if not 0 < seconds <= DAY:
+        raise ValueError("the window of a limit is between 1s and 1d")
+    return Limit(int(count), seconds)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("a text in quotes is wanted")  # noqa: TRY004 - one kind of error for all bad values
+    return value
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _TRUE + _FALSE:
+        return value.strip().lower() in _TRUE
+    raise ValueError("true or false is wanted")
+
+
+def _number(value: object) -> int:
+    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
+        value = int(value.strip()[:9])
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10**8:
+        raise ValueError("a whole number from 0 on is wanted")
+    return value
+
+
+def _list(value: object) -> list[str]:
+    if isinstance(value, str):
+        value = re.split(r"[\s,]+", value.strip(" ,")) if value.strip(" ,") else []
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise ValueError("a list of texts is wanted")
+    if len(value) > MAX_LIST:
+        raise ValueError(f"a list of at most {MAX_LIST} entries is wanted")
+    return value
+
+
+def _lifetime(value: object) -> int:
+    seconds = parse_duration(value)
+    if seconds % DAY or not DAY <= seconds <= MAX_LIFETIME_DAYS * DAY:
+        raise ValueError(f"whole days from 1d to {MAX_LIFETIME_DAYS}d are wanted")
+    return seconds // DAY
+
+
+def _grace(value: object) -> int | None:
+    if isinstance(value, str) and value.strip().lower() == "auto":
+        return None
+    seconds = parse_duration(value)
+    if seconds % DAY or seconds > 365 * DAY:
+        raise ValueError('"auto" or whole days up to 365d are wanted')
+    return seconds // DAY
+
+
+def _one_of(kind: type[_E]) -> Callable[[object], _E]:
+    def parser(value: object) -> _E:
+        word = _text(value).strip().lower()
+        for member in kind:
+            if member.value == word:
+                return member
+        raise ValueError("wanted is one of " + ", ".join(str(member.value) for member in kind))
+
+    return parser
+
+
+def _proof(value: object) -> tuple[Proof, ...]:
+    return tuple(_one_of(Proof)(entry) for entry in _list(value))
+
+
+def _delimiter(value: object) -> str:
+    text = _text(value)
+    if not text.isascii() or any(char.isalnum() or char in '@"<>\\ ' for char in text) or len(text) > 8:
+        raise ValueError('the delimiter characters of Postfix\'s recipient_delimiter are wanted, such as "+"')
+    return text
+
+
+def parse_source(entry: str) -> SourceName:
+    """A recipient source as it is written."""
+    kind, _, argument = entry.strip().partition(":")
+    known = {member.value: member for member in SourceKind}
+    if kind not in known or bool(argument) != (kind == "file"):
+        raise ValueError(f'a recipient source is wanted: "mta", "redis" or "file:/path", not "{entry[:80]}"')
+    if argument and not argument.startswith("/"):
+        raise ValueError(f'the path in "{entry[:80]}" must begin with /')
+    return SourceName(known[kind], argument)
+
+
+def _sources(value: object) -> tuple[SourceName, ...]:
+    return tuple(parse_source(entry) for entry in _list(value))
+
+
+def _addresses(value: object) -> Addresses:
+    entries = []
+    for entry in _list(value):
+        text = entry.strip().lower()
+        if "*" in text or "?" in text:
+            entries.append(text)
+            continue
+        address = parse(f"x{text}" if text.startswith("@") else text)
+        if address is None or not address.domain:
+            raise ValueError(f'an address, "@domain" or a pattern with * is wanted, not "{entry[:80]}"')
+        entries.append(f"@{address.domain}" if text.startswith("@") else address.folded)
+    return Addresses(entries)
+
+
+def _domains(value: object) -> frozenset[str]:
+    folded = {}
+    for entry in _list(value):
+        domain = fold_domain(entry.strip().removeprefix("@"))
+        if not domain:
+            raise ValueError(f'a domain is wanted, not "{entry[:80]}"')
+        folded[domain] = entry
+    return frozenset(folded)
+
+
+PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
+    "tag_form": _one_of(TagForm),
+    "tag_case": _one_of(TagCase),
+    "tag_internal": _truth,
+    "lifetime": _lifetime,
+    "grace": _grace,
+    "strip": _one_of(Strip),
+    "recipient_delimiter": _delimiter,
+    "proof": _proof,
+    "recipients": _sources,
+    "source_down": _one_of(SourceDown),
+    "receive_only": _addresses,
+    "exempt_senders": _addresses,
+    "exempt_destinations": _domains,
+    "quarantine_max": _number,
+}
+"""One parser for each setting of a domain but `actions`, whose names are the checks'."""
+
+
+def override(base: DomainSettings, texts: Mapping[str, str]) -> tuple[DomainSettings, tuple[str, ...]]:
+    """The settings with the fields of a domain's hash in Redis laid over them, and what was wrong there.
+
+    A field that is a check's name and holds an action gives that check's action. What means nothing is
+    left as the file has it. Files are never named from Redis: who may write there may not read here.
+    """
+    faults = []
+    values: dict[str, Any] = {}
+    actions: dict[str, Action] = {}
+    for name, text in texts.items():
+        if name in base.actions and (text.strip().upper() in Action.__members__ or name not in PARSERS):
+            try:
+                actions[name] = parse_action(text)
+            except ValueError as error:
+                faults.append(f"{name}: {error}")
+        elif name in PARSERS:
+            try:
+                value = PARSERS[name](text)
+            except ValueError as error:
+                faults.append(f"{name}: {error}")
+                continue
+            if name == "recipients" and any(source.kind is SourceKind.FILE for source in value):
+                faults.append("recipients: a file is named in the configuration file only")
+            else:
+                values[name] = value
+        else:
+            faults.append(f"{name[:80]}: no setting and no check has this name")
+    if actions:
+        values["actions"] = {**base.actions, **actions}
+    return (replace(base, **values) if values else base), tuple(faults)
