@@ -1,8 +1,8 @@
 """The mail that is measured with: who sends what to whom, and which verdict is right.
 
-The mixed load is that of a server under a flood: two of five transactions are forged bounces, half of them with
-a forged tag and half without any. Two writers put the same mail into the generator's line format and into the JSON of
-other generators.
+The mixed load is that of a server under a flood: two of five transactions are forged bounces, half of them
+with a forged tag and half without any. Two writers put the same mail into the line format of load.c and into
+the JSON of milterload.
 """
 
 import json
@@ -23,7 +23,7 @@ KEY_AGE_DAYS: Final = 60
 """Old enough that a missing tag counts at once: no grace."""
 
 OUTSIDE: Final = ("mx.remote.example", "198.18.{c}", "mx.remote.example")
-"""Backscatter comes from many hosts: 1000 addresses in turn, of the network kept for measurements (RFC 2544)."""
+"""Backscatter comes from many hosts: 1000 addresses in turn, of the measurers' network (RFC 2544)."""
 
 INSIDE: Final = ("laptop.example.com", "198.19.{c}", "laptop.example.com")
 """A user of ours, on the way and logged in."""
@@ -31,11 +31,7 @@ INSIDE: Final = ("laptop.example.com", "198.19.{c}", "laptop.example.com")
 NULL_SENDER: Final = "<>"
 
 _ORDINARY: Final = (
-    (
-        "Received",
-        "from a.remote.example (a.remote.example [192.0.2.77]) by mx.remote.example with ESMTPS"
-        " id 4X{n}z for <user@example.com>; Tue, 3 Nov 2026 10:00:01 +0000 (UTC)",
-    ),
+    ("Received", "from a.remote.example (a.remote.example [192.0.2.77]) by mx.remote.example id 4X{n}z"),
     ("Received", "from desk (unknown [192.0.2.78]) by a.remote.example with ESMTPSA id {n}"),
     (
         "DKIM-Signature",
@@ -99,7 +95,7 @@ def mixed_load(secret: bytes, now: float) -> list[Scenario]:
     ours = [f"<{user}>" for user in users]
     theirs = [f"<peer{number}@remote.example>" for number in range(USERS)]
     good = [f"<{_tagged(user, secret, now)}>" for user in users]
-    forged = [f"<{_tagged(user, bytes(reversed(secret)), now)}>" for user in users]
+    forged = [_with_wrong_hash(path) for path in good]
     unknown = [f"<nobody{{n}}@{DOMAIN}>"]
     null = [NULL_SENDER]
     return [
@@ -169,8 +165,13 @@ def as_json(scenarios: Sequence[Scenario], judge: Judge) -> str:
 
 
 def _tagged(user: str, secret: bytes, now: float) -> str:
-    address = parse(f"<{user}>")
+    address = parse(user)
     assert address is not None
     today = day_of(now)
     key = Key(KEY_NUMBER, secret, KeyState.SIGN, ("*",), today - KEY_AGE_DAYS, LIFETIME_DAYS)
     return sign(address, key, today, LIFETIME_DAYS, TagForm.PRVS)
+
+
+def _with_wrong_hash(path: str) -> str:
+    end = path.index("=", path.index("=") + 1)
+    return path[: end - 1] + ("1" if path[end - 1] == "0" else "0") + path[end:]
