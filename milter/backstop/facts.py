@@ -39,6 +39,7 @@ class Need(Enum):
     EXISTENCE = auto()
     UNKNOWN_RECIPIENTS = auto()
     UNTAGGED_MAIL = auto()
+    SENDER_DOMAIN = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,8 +101,17 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What was read at the first recipient of a domain, and holds for the transaction."""
+
+    settings: DomainSettings
+    block: Block | None
+    """The block of the domain or of all domains; an address may have one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
-    """What must be known about a recipient: `known` holds settings already read in this transaction."""
+    """What must be known about a recipient; `known` is what this transaction has read before."""
 
     recipient: Address
     mailbox: Address
@@ -111,7 +120,7 @@ class Incoming:
     bounce: bool
     network: str
     sender_domain: str
-    known: DomainSettings | None
+    known: Known | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +131,21 @@ class Answer:
     together with it, is over the limit of bad tags.
     """
 
-    settings: DomainSettings
+    known: Known
     block: Block | None = None
     existence: Existence = Existence.NOT_ASKED
     sender_is_ours: bool = False
     untagged_mail: bool = False
     harvests: bool = False
     guesses_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What must be known about outgoing mail; an empty domain is not asked about."""
+
+    sender_domain: str
+    recipient_domain: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +165,7 @@ class Gather(Protocol):
     def incoming(self, question: Incoming, now: float) -> Answer | None:
         """Everything about a recipient; None if its domain is not protected."""
 
-    def outgoing(self, sender_domain: str, recipient_domain: str, now: float) -> Sending:
+    def outgoing(self, question: Outgoing, now: float) -> Sending:
         """The settings that tag a sender, and whether a recipient's domain is protected."""
 
     def is_protected(self, domain: str, now: float) -> bool:
@@ -177,12 +194,13 @@ class Transaction:
         "forwarded",
         "goes_outside",
         "in_doubt",
+        "known",
         "login",
         "marks",
         "others",
         "reverse_path",
+        "sender_is_known",
         "sender_settings",
-        "settings",
         "strips",
     )
 
@@ -190,11 +208,12 @@ class Transaction:
         self.reverse_path = reverse_path
         self.login = login
         self.accepted: list[Accepted] = []
-        self.settings: dict[str, DomainSettings] = {}
+        self.known: dict[str, Known] = {}
         self.others = 0
         self.in_doubt = False
         self.marks = 0
         self.sender_settings: DomainSettings | None = None
+        self.sender_is_known = False
         self.goes_outside = False
         self.exempt_destination = False
         self.forwarded = False
@@ -339,7 +358,7 @@ class Session:
             transaction.others += 1
             return CONTINUE
         facts, answer = asked
-        settings, block = answer.settings, answer.block
+        settings, block = answer.known.settings, answer.block
         judgements = policy.judge(CHECKS, facts, settings, block)
         counts = self._counts(facts)
         at_once = tuple(
@@ -363,19 +382,21 @@ class Session:
 
     def _ask(self, recipient: Address, now: float) -> tuple[Facts, Answer] | None:
         transaction = self._transaction
-        known = transaction.settings.get(recipient.domain)
-        delimiter = (known or self._gather.expected(recipient.domain)).recipient_delimiter
-        question = self._question(recipient, delimiter, known)
+        known = transaction.known.get(recipient.domain)
+        settings = known.settings if known else self._gather.expected(recipient.domain)
+        question = self._question(recipient, settings.recipient_delimiter, known)
         answer = self._gather.incoming(question, now)
-        if answer is not None and answer.settings.recipient_delimiter != delimiter:  # it was just changed
-            question = self._question(recipient, answer.settings.recipient_delimiter, answer.settings)
+        if (
+            answer and answer.known.settings.recipient_delimiter != settings.recipient_delimiter
+        ):  # just changed
+            question = self._question(recipient, answer.known.settings.recipient_delimiter, answer.known)
             answer = self._gather.incoming(question, now)
         if answer is None:
             return None
-        transaction.settings[recipient.domain] = answer.settings
+        transaction.known[recipient.domain] = answer.known
         return self._facts(question, answer, batv.day_of(now)), answer
 
-    def _question(self, recipient: Address, delimiter: str, known: DomainSettings | None) -> Incoming:
+    def _question(self, recipient: Address, delimiter: str, known: Known | None) -> Incoming:
         tag = batv.parse(recipient, delimiter)
         mailbox = tag.inner if tag else recipient
         base = without_extension(mailbox.local, delimiter).lower()
@@ -392,7 +413,7 @@ class Session:
         )
 
     def _facts(self, question: Incoming, answer: Answer, today: int) -> Facts:
-        ring, settings = self._site.ring, answer.settings
+        ring, settings = self._site.ring, answer.known.settings
         state = batv.verify(question.tag, ring, today) if question.tag else TagState.NONE
         sender = self._transaction.reverse_path
         sender_tag = TagState.NONE
@@ -450,17 +471,19 @@ class Session:
     def _outgoing_rcpt(self, recipient: Address | None, path: str, parameters: str, now: float) -> Outcome:
         transaction = self._transaction
         sender = transaction.reverse_path
-        domain = recipient.domain if recipient else ""
-        if not (sender and sender.domain) and not domain:
-            return CONTINUE
-        sending = self._gather.outgoing(sender.domain if sender else "", domain, now)
-        settings = transaction.sender_settings = transaction.sender_settings or sending.settings
+        sender_domain = sender.domain if sender and not transaction.sender_is_known else ""
+        recipient_domain = recipient.domain if recipient else ""
+        sending = self._gather.outgoing(Outgoing(sender_domain, recipient_domain), now)
+        if sender_domain:
+            transaction.sender_settings = sending.settings
+            transaction.sender_is_known = True
+        settings = transaction.sender_settings
+        if settings is not None and recipient_domain in settings.exempt_destinations:
+            transaction.exempt_destination = True
         if not sending.recipient_is_ours:
             transaction.goes_outside = True
-        if settings is not None and domain in settings.exempt_destinations:
-            transaction.exempt_destination = True
-        if recipient is not None and sending.recipient_is_ours:
-            expected = self._gather.expected(domain)
+        elif recipient is not None:
+            expected = self._gather.expected(recipient_domain)
             tag = batv.parse(recipient, expected.recipient_delimiter)
             if tag is not None and expected.strip is Strip.MILTER:
                 transaction.strips.append(ReplaceRecipient(path, tag.inner.path, parameters))

@@ -1,7 +1,7 @@
 """A reverse-path in one of our own domains, from outside, that we did not tag."""
 
 from backstop.batv import TagState
-from backstop.facts import Facts
+from backstop.facts import Facts, Need
 from backstop.reply import Reply, Stage
 from backstop.settings import DomainSettings
 from backstop.verdict import NOTHING, Check, Finding, Result
@@ -25,5 +25,6 @@ CHECK = Check(
     judge=judge,
     reject=Reply(550, "5.7.1", "Mail from this sender does not come from there"),
     tempfail=Reply(450, "4.7.1", "Mail from this sender does not come from there"),
+    needs=frozenset({Need.SENDER_DOMAIN}),
     meaning="a sender of ours, forged",
 )
