@@ -6,6 +6,7 @@ Domains are folded here and nowhere else. Tags are `batv`'s business, not this m
 
 import ipaddress
 import re
+import unicodedata
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -21,6 +22,7 @@ MAX_DOMAIN_OCTETS: Final = 255
 """RFC 5321, section 4.5.3.1.2."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NO_OCTET = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 _NEEDS_QUOTES = re.compile(r'[\s()<>\[\]:;@\\,"\x80-\x9f\ud800-\udfff]')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"(?:@(.*))?', re.DOTALL)
 _PLAIN_DOMAIN = re.compile(r"[a-z0-9._-]*[a-z0-9_-]")
@@ -42,8 +44,11 @@ class Address:
 
     @property
     def folded(self) -> str:
-        """Local part and domain in lower case, as Redis keys and logs want it."""
-        return f"{self.local.lower()}@{self.domain}" if self.domain else self.local.lower()
+        """The one form of an address: lower case, Unicode NFC. Redis keys, logs and tags use it."""
+        local = self.local.lower()
+        if not local.isascii():
+            local = unicodedata.normalize("NFC", local)
+        return f"{local}@{self.domain}" if self.domain else local
 
     @property
     def is_plain(self) -> bool:
@@ -72,13 +77,16 @@ def parse(path: str) -> Address | None:
     """The address in a MAIL or RCPT argument; None for what is no address.
 
     Takes it with or without angle brackets (mail that did not come by SMTP has none) and drops a source
-    route (RFC 5321, appendix C). Both `<>` and the empty string are the null sender.
+    route (RFC 5321, appendix C). `<>`, the empty string and `<"">` are the null sender, as in Postfix.
     """
     if path.startswith("<") and path.endswith(">"):
         path = path[1:-1]
     if not path:
         return NULL_SENDER
     if len(path) > MAX_PATH_OCTETS or _CONTROL.search(path):
+        return None
+    # Octets that are no UTF-8 arrive as U+DC80 to U+DCFF; no other surrogate stands for an octet.
+    if not path.isascii() and _NO_OCTET.search(path):
         return None
     if path.startswith("@"):
         path = path.partition(":")[2]
@@ -125,11 +133,15 @@ def fold_domain(text: str) -> str | None:
 def without_extension(local: str, delimiters: str) -> str:
     """The local part up to the first delimiter, as Postfix's `recipient_delimiter` divides it.
 
-    `postmaster`, `mailer-daemon` and `double-bounce` are never divided (postconf(5)).
+    Never divided are `postmaster`, `mailer-daemon`, `double-bounce`, what begins with a delimiter, and with
+    the delimiter `-` also `owner-list` and `list-request` (postconf(5), owner_request_special).
     """
-    if local.lower() in ("postmaster", "mailer-daemon", "double-bounce"):
+    folded = local.lower()
+    if folded in ("postmaster", "mailer-daemon", "double-bounce"):
         return local
-    cut = min((at for at in (local.find(char) for char in delimiters) if at > 0), default=0)
+    if "-" in delimiters and (folded.startswith("owner-") or folded.endswith("-request")):
+        return local
+    cut = min((at for at in map(local.find, delimiters) if at >= 0), default=0)
     return local[:cut] if cut else local
 
 

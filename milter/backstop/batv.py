@@ -11,7 +11,6 @@ come from is `keyfile`'s business, and when an address is tagged is the session'
 
 import hmac
 import re
-import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -38,7 +37,10 @@ MAX_LIFETIME_DAYS: Final = 100
 """The window must stay far below 1000 days, where the day number wraps."""
 
 MAX_ALIAS_DAYS: Final = 500
-"""Half of what the day number can tell apart."""
+"""For how long a disposable address may be made."""
+
+ALIAS_MEMORY_DAYS: Final = 4000
+"""How long a disposable address that has ended is known as ours, and not taken for the user's own."""
 
 MIN_SECRET_OCTETS: Final = 16
 
@@ -48,7 +50,7 @@ _SUBADDRESS = re.compile(
     r"(.+)([^a-z0-9])prvs=(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL
 )
 _ALIAS = re.compile(r"(.+)([^a-z0-9])d-(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL)
-_FOREIGN = re.compile(r"(?:prvs=|btv1==|msprvs1=|srs[01][=+-])", re.IGNORECASE)
+_FOREIGN = re.compile(r"(?:prvs=|btv1==|msprvs1=|srs[01][=+-])", re.IGNORECASE | re.ASCII)
 
 
 class TagForm(Enum):
@@ -90,7 +92,10 @@ class TagState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key of the ring; `created` in days since 1970, `max_lifetime` the longest in days it has known."""
+    """One key of the ring; `created` in days since 1970, `max_lifetime` the longest in days it has known.
+
+    `verify_since` is the day on which it ceased to sign; None while it signs, or where nobody wrote it down.
+    """
 
     number: int
     secret: bytes = field(repr=False)
@@ -98,6 +103,7 @@ class Key:
     domains: tuple[str, ...]
     created: int
     max_lifetime: int
+    verify_since: int | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -220,10 +226,15 @@ def verify(tag: Tag, ring: KeyRing, today: int) -> TagState:
 
 
 def sign_alias(address: Address, key: Key, last_day: int, delimiter: str = "+") -> str:
-    """A disposable address of a mailbox, good up to and on `last_day` (days since 1970)."""
-    stamp = f"{key.number}{last_day % 1000:03d}"
-    digest = _digest(key.secret, "d-" + stamp, _signed_text(address, TagCase.FOLD))
-    return f"{address.local}{delimiter}d-{stamp}{digest}@{address.domain_as_written}"
+    """A disposable address of a mailbox, good up to and on `last_day` (days since 1970).
+
+    `last_day` is at most MAX_ALIAS_DAYS from now; the caller sees to it.
+    """
+    text = address.folded.encode(errors="surrogateescape")
+    digest = _digest(key.secret, _alias_label(key.number, last_day), text)
+    return (
+        f"{address.local}{delimiter}d-{key.number}{last_day % 1000:03d}{digest}@{address.domain_as_written}"
+    )
 
 
 def parse_alias(address: Address, delimiters: str = "+") -> Tag | None:
@@ -240,18 +251,23 @@ def verify_alias(tag: Tag, ring: KeyRing, today: int) -> TagState:
     key = ring.key(tag.number, tag.inner.domain)
     if key is None:
         return TagState.UNKNOWN_KEY
-    digest = _digest(key.secret, f"d-{tag.number}{tag.day:03d}", _signed_text(tag.inner, TagCase.FOLD))
-    if not hmac.compare_digest(digest.encode(), tag.digest.lower().encode()):
-        return TagState.FORGED
-    ahead = (tag.day - today) % 1000
-    return TagState.GOOD if ahead <= MAX_ALIAS_DAYS else TagState.EXPIRED
+    given = tag.digest.lower().encode()
+    text = tag.inner.folded.encode(errors="surrogateescape")
+    next_day = today + (tag.day - today) % 1000
+    for day in range(next_day, next_day - ALIAS_MEMORY_DAYS, -1000):
+        if hmac.compare_digest(_digest(key.secret, _alias_label(tag.number, day), text).encode(), given):
+            return TagState.GOOD if today <= day <= today + MAX_ALIAS_DAYS + SKEW_DAYS else TagState.EXPIRED
+    return TagState.FORGED
+
+
+def _alias_label(number: int, day: int) -> str:
+    # The hash covers the whole day number: three digits come round again while 500 days are half of
+    # the circle, and an address would come back to life as long after its end.
+    return f"d{day // 1000}-{number}{day % 1000:03d}"
 
 
 def _signed_text(address: Address, case: TagCase) -> bytes:
-    if case is TagCase.FOLD:
-        text = unicodedata.normalize("NFC", f"{address.local}@{address.domain}").lower()
-    else:
-        text = f"{address.local}@{address.domain_as_written}"
+    text = address.folded if case is TagCase.FOLD else f"{address.local}@{address.domain_as_written}"
     return text.encode(errors="surrogateescape")
 
 

@@ -15,7 +15,7 @@ MAX_TEXT: Final = 400
 MAX_HEADER: Final = 800
 """Characters of a header value of ours; RFC 5322, section 2.1.1, allows 998 in a line."""
 
-_STATUS = re.compile(r"([245])\.\d{1,3}\.\d{1,3}")
+_STATUS = re.compile(r"([45])\.\d{1,3}\.\d{1,3}", re.ASCII)
 _UNPRINTABLE = re.compile(r"[^ -~]")
 
 
