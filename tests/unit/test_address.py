@@ -193,6 +193,8 @@ def test_an_address_without_a_domain_folds_without_an_at_sign():
         ("xn--\udce4", None),
         ("\u200d.example", None),
         ("ü" * 256, None),
+        ("\u0660" * 250, None),
+        ("ü" * 50 + ".example", "xn--tda" + "a" * 49 + ".example"),
     ],
 )
 def test_domains_fold_or_are_none(text, folded):
