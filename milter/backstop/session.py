@@ -168,7 +168,7 @@ class Gather(Protocol):
     def outgoing(self, question: Outgoing, now: float) -> Sending:
         """The settings that tag a sender, and whether a recipient's domain is protected."""
 
-    def is_protected(self, domain: str, now: float) -> bool:
+    def is_protected(self, domain: str) -> bool:
         """Whether a domain is ours to protect; not, where nobody knows."""
 
     def quarantined_today(self, domain: str, now: float) -> int:
@@ -240,15 +240,9 @@ class Session:
         return self._transaction.reverse_path is NULL_SENDER
 
     @property
-    def is_blocked(self) -> bool:
-        """Whether something would refuse or mark a recipient taken so far, so that nothing may slip by."""
-        return any(one.decision.action > Action.OBSERVE for one in self._transaction.accepted)
-
-    @property
-    def wants_headers(self) -> bool:
-        """Whether headers of the message under way mean anything."""
-        transaction = self._transaction
-        return bool(transaction.accepted) or (self._client.role is Role.OUTGOING and not transaction.login)
+    def is_outgoing(self) -> bool:
+        """Whether the transaction under way is our own mail."""
+        return self._role is Role.OUTGOING
 
     def connect(self, name: str, address: str, daemon: str) -> None:
         """A client has connected; `address` is NOT_BY_SMTP for mail from the server's own side."""
@@ -294,12 +288,12 @@ class Session:
             return CONTINUE
         return self._incoming_rcpt(recipient, path, parameters, now, queue_id)
 
-    def refused_rcpt(self, path: str, *, unknown: bool, now: float) -> Outcome:
+    def refused_rcpt(self, path: str, *, unknown: bool) -> Outcome:
         """RCPT of a recipient that the mail server refused itself: counted, and never touched again."""
         if self._role not in (Role.INCOMING, Role.RELAY) or not unknown:
             return CONTINUE
         recipient = parse(path)
-        if recipient is None or not recipient.domain or not self._gather.is_protected(recipient.domain, now):
+        if recipient is None or not recipient.domain or not self._gather.is_protected(recipient.domain):
             return CONTINUE
         counts = self._unknown_recipient()
         return Outcome(Verb.CONTINUE, counts=counts, records=(Record(recipient.domain, ("recipient.fail",)),))
@@ -376,8 +370,8 @@ class Session:
                 return Outcome(Verb.REFUSE, ONE_AT_A_TIME, counts=counts)
             transaction.in_doubt = True
         transaction.accepted.append(Accepted(facts, settings, judgements, decision))
-        if facts.mailbox is not recipient and settings.strip is Strip.MILTER:
-            transaction.strips.append(ReplaceRecipient(path, facts.mailbox.path, parameters))
+        if facts.mailbox is not recipient:
+            self._strip(path, facts.mailbox, parameters, settings)
         return Outcome(Verb.CONTINUE, counts=counts) if counts else CONTINUE
 
     def _ask(self, recipient: Address, now: float) -> tuple[Facts, Answer] | None:
@@ -466,6 +460,10 @@ class Session:
         one = self._transaction.accepted[0]
         return self._gather.quarantined_today(one.facts.mailbox.domain, now) >= one.settings.quarantine_max
 
+    def _strip(self, path: str, mailbox: Address, parameters: str, settings: DomainSettings) -> None:
+        if settings.strip is Strip.MILTER and mailbox.is_plain:
+            self._transaction.strips.append(ReplaceRecipient(path, mailbox.path, parameters))
+
     # -- outgoing ---------------------------------------------------------------------------------------
 
     def _outgoing_rcpt(self, recipient: Address | None, path: str, parameters: str, now: float) -> Outcome:
@@ -485,8 +483,8 @@ class Session:
         elif recipient is not None:
             expected = self._gather.expected(recipient_domain)
             tag = batv.parse(recipient, expected.recipient_delimiter)
-            if tag is not None and expected.strip is Strip.MILTER:
-                transaction.strips.append(ReplaceRecipient(path, tag.inner.path, parameters))
+            if tag is not None:
+                self._strip(path, tag.inner, parameters, expected)
         return CONTINUE
 
     def _outgoing_data(self, queue_id: str, now: float) -> Outcome:

@@ -1,0 +1,281 @@
+"""pymilter's callbacks: nothing but translation between the wire and a `Session`.
+
+Plain functions on pymilter's C module; its class layer costs a third more for each callback. Every
+callback ends here whatever happens: a fault of ours is logged, and answered as DESIGN section 10 says.
+"""
+
+import time
+import traceback
+from typing import Any, Final
+
+import milter
+
+from backstop.adapters.redis_store import Store
+from backstop.config import Config
+from backstop.gather import Gather
+from backstop.journal import Journal
+from backstop.reply import Reply
+from backstop.session import NOT_BY_SMTP, Session
+from backstop.verdict import (
+    AddHeader,
+    Change,
+    ChangeSender,
+    Hold,
+    Outcome,
+    RemoveHeader,
+    ReplaceRecipient,
+    Verb,
+)
+
+NAME: Final = "backstop"
+
+ACTIONS: Final = (
+    milter.ADDHDRS
+    | milter.CHGHDRS
+    | milter.CHGFROM
+    | milter.ADDRCPT
+    | milter.ADDRCPT_PAR
+    | milter.DELRCPT
+    | milter.QUARANTINE
+    | milter.SETSYMLIST
+)
+"""Changes that we may make."""
+
+STEPS: Final = (
+    milter.P_RCPT_REJ
+    | milter.P_NOHELO
+    | milter.P_NOBODY
+    | milter.P_NOEOH
+    | milter.P_NOUNKNOWN
+    | milter.P_NR_CONN
+    | milter.P_NR_MAIL
+    | milter.P_NR_HDR
+)
+"""What the mail server may leave out, and where it need not wait for us."""
+
+MACROS: Final = (
+    (milter.M_CONNECT, "{daemon_name}"),
+    (milter.M_ENVFROM, "{auth_authen}"),
+    (milter.M_ENVRCPT, "i {rcpt_mailer} {rcpt_host}"),
+    (milter.M_DATA, "i"),
+    (milter.M_EOM, "i"),
+)
+"""All that is read of what the mail server tells besides the envelope."""
+
+UNKNOWN_USER: Final = "5.1.1"
+"""The status with which a mail server refuses an unknown recipient; others speak of policy or relaying."""
+
+BUG: Final = Reply(451, "4.3.0", "Internal trouble, try again later")
+
+
+class Connection:
+    """What belongs to one milter connection."""
+
+    __slots__ = ("broken", "quiet", "session")
+
+    def __init__(self, session: Session, quiet: int) -> None:
+        self.session = session
+        self.quiet = quiet
+        """The answer of callbacks that the mail server does not wait for."""
+        self.broken = False
+        """A callback failed in the transaction under way."""
+
+
+class Service:
+    """One worker's side of the milter: made before the fork, started after it."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._open: set[int] = set()
+        self._store: Store
+        self._gather: Gather
+        self._journal: Journal
+
+    def install(self) -> None:
+        """Set pymilter's callbacks for this process and register the milter."""
+        milter.set_flags(ACTIONS)
+        milter.set_exception_policy(milter.TEMPFAIL)
+        milter.set_connect_callback(self._connect)
+        milter.set_envfrom_callback(self._mail)
+        milter.set_envrcpt_callback(self._rcpt)
+        milter.set_header_callback(self._header)
+        milter.set_eom_callback(self._end_of_message)
+        milter.set_abort_callback(self._abort)
+        milter.set_close_callback(self._close)
+        milter.register(NAME, data=self._data, negotiate=self._negotiate)
+
+    def start(self) -> None:
+        """Open the store and start what runs beside the callbacks; after the fork."""
+        config = self._config
+        self._store = Store(config.store)
+        self._journal = Journal(self._store, config.limits, config.log_addresses, config.ring.memory_secret)
+        self._gather = Gather(config, self._store, self._journal.trouble)
+        self._journal.start()
+
+    @property
+    def open_connections(self) -> int:
+        """How many milter connections are open now."""
+        return len(self._open)
+
+    def finish(self) -> None:
+        """Write what waits to be written; for at most a second."""
+        self._journal.stop(1.0)
+        self._store.close()
+
+    # -- callbacks --------------------------------------------------------------------------------------
+
+    def _negotiate(self, ctx: Any, options: list[int]) -> int:
+        offered = options[1]
+        options[0] &= ACTIONS
+        options[1] = offered & STEPS
+        options[2] = options[3] = 0
+        if options[0] & milter.SETSYMLIST:
+            for stage, names in MACROS:
+                ctx.setsymlist(stage, names)
+        quiet = milter.NOREPLY if offered & milter.P_NR_MAIL else milter.CONTINUE
+        ctx.setpriv(Connection(Session(self._config.site, self._gather), quiet))
+        self._open.add(id(ctx))
+        return int(milter.CONTINUE)
+
+    def _connect(self, ctx: Any, host: str, _family: int, address: Any) -> int:
+        connection: Connection = ctx.getpriv()
+        try:
+            daemon = ctx.getsymval("{daemon_name}") or ""
+            connection.session.connect(host, _client_address(address), daemon)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "connect", "")
+        return connection.quiet
+
+    def _mail(self, ctx: Any, path: bytes, *_parameters: bytes) -> int:
+        connection: Connection = ctx.getpriv()
+        try:
+            connection.broken = False
+            connection.session.mail(_decoded(path), ctx.getsymval("{auth_authen}") or "")
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "mail", "")
+        return connection.quiet
+
+    def _rcpt(self, ctx: Any, path: bytes, *parameters: bytes) -> int:
+        connection: Connection = ctx.getpriv()
+        if connection.broken:
+            return self._answer_to_bug(ctx, connection)
+        now = time.time()
+        try:
+            if ctx.getsymval("{rcpt_mailer}") == "error":
+                unknown = (ctx.getsymval("{rcpt_host}") or "").startswith(UNKNOWN_USER)
+                outcome = connection.session.refused_rcpt(_decoded(path), unknown=unknown)
+                self._journal.take(outcome.counts, outcome.records, now)
+                return int(milter.CONTINUE)
+            joined = _decoded(b" ".join(parameters))
+            queue_id = ctx.getsymval("i") or ""
+            return self._carry_out(ctx, connection.session.rcpt(_decoded(path), joined, now, queue_id), now)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "rcpt", ctx.getsymval("i") or "")
+            return self._answer_to_bug(ctx, connection)
+
+    def _data(self, ctx: Any) -> int:
+        connection: Connection = ctx.getpriv()
+        if connection.broken:
+            return self._answer_to_bug(ctx, connection)
+        now = time.time()
+        queue_id = ctx.getsymval("i") or ""
+        try:
+            return self._carry_out(ctx, connection.session.data(queue_id, now), now)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "data", queue_id)
+            return self._answer_to_bug(ctx, connection)
+
+    def _header(self, ctx: Any, name: str, _value: bytes) -> int:
+        connection: Connection = ctx.getpriv()
+        try:
+            connection.session.header(name)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "header", ctx.getsymval("i") or "")
+        return connection.quiet
+
+    def _end_of_message(self, ctx: Any) -> int:
+        connection: Connection = ctx.getpriv()
+        if connection.broken:
+            return self._answer_to_bug(ctx, connection)
+        now = time.time()
+        queue_id = ctx.getsymval("i") or ""
+        try:
+            return self._carry_out(ctx, connection.session.end_of_message(queue_id, now), now)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "end of message", queue_id)
+            return self._answer_to_bug(ctx, connection)
+
+    def _abort(self, ctx: Any) -> int:
+        connection: Connection = ctx.getpriv()
+        connection.broken = False
+        connection.session.abort()
+        return int(milter.CONTINUE)
+
+    def _close(self, ctx: Any) -> int:
+        self._open.discard(id(ctx))
+        ctx.setpriv(None)
+        return int(milter.CONTINUE)
+
+    # -- answers ----------------------------------------------------------------------------------------
+
+    def _carry_out(self, ctx: Any, outcome: Outcome, now: float) -> int:
+        for change in outcome.changes:
+            _make(ctx, change)
+        if outcome.counts or outcome.records:
+            self._journal.take(outcome.counts, outcome.records, now)
+        if outcome.reply is not None:
+            return _refuse(ctx, outcome.reply)
+        return _ANSWERS[outcome.verb]
+
+    def _note_bug(self, connection: Connection, place: str, queue_id: str) -> None:
+        connection.broken = True
+        self._journal.bug(place, queue_id, traceback.format_exc(limit=-8))
+
+    def _answer_to_bug(self, ctx: Any, connection: Connection) -> int:
+        """Outgoing mail and bounces under a block come again later; all else goes on without us."""
+        session = connection.session
+        if session.is_outgoing or (session.is_bounce and self._gather.has_blocks(time.time())):
+            return _refuse(ctx, BUG)
+        return int(milter.CONTINUE)
+
+
+_ANSWERS: Final = {
+    Verb.CONTINUE: int(milter.CONTINUE),
+    Verb.ACCEPT: int(milter.ACCEPT),
+    Verb.DISCARD: int(milter.DISCARD),
+}
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _client_address(address: Any) -> str:
+    """The client's IP address; NOT_BY_SMTP for what pickup and the mail server itself bring.
+
+    Postfix names 127.0.0.1 and port 0 there. Port 0 alone means nothing: XCLIENT makes it so for others.
+    """
+    if not isinstance(address, tuple):
+        return NOT_BY_SMTP
+    host, port = str(address[0]), address[1]
+    return NOT_BY_SMTP if port == 0 and (host == "::1" or host.startswith("127.")) else host
+
+
+def _refuse(ctx: Any, reply: Reply) -> int:
+    ctx.setreply(str(reply.code), reply.status, reply.milter_text)
+    return int(milter.REJECT if reply.is_permanent else milter.TEMPFAIL)
+
+
+def _make(ctx: Any, change: Change) -> None:
+    match change:
+        case ChangeSender(path):
+            ctx.chgfrom(f"<{path}>")
+        case AddHeader(name, value):
+            ctx.addheader(name, value)
+        case RemoveHeader(name, index):
+            ctx.chgheader(name, index, None)
+        case ReplaceRecipient(old, new, parameters):
+            ctx.delrcpt(old)
+            ctx.addrcpt(f"<{new}>", *([parameters] if parameters else []))
+        case Hold(reason):
+            ctx.quarantine(reason)

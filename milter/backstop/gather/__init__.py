@@ -1,0 +1,81 @@
+"""Questions out: everything the session must know from outside, in one round trip a decision."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from backstop.adapters import redis_names
+from backstop.adapters.redis_store import Store, StoreUnavailable, pack
+from backstop.config import Config
+from backstop.gather.knowledge import Knowledge, whole
+from backstop.gather.reading import AskAgain, Reading
+from backstop.session import Answer, Incoming, Outgoing, Sending
+from backstop.settings import DomainSettings
+
+
+class Gather:
+    """Asks Redis and the recipient sources for one worker. No method raises; see `session.Gather`.
+
+    `on_trouble` is told what is wrong with a key or a file; how often it says so is its own business.
+    """
+
+    def __init__(self, config: Config, store: Store, on_trouble: Callable[[str], None]) -> None:
+        self._store = store
+        self._knowledge = Knowledge(config, on_trouble)
+
+    def expected(self, domain: str) -> DomainSettings:
+        """The settings a domain had when last read, or has by the file."""
+        return self._knowledge.expected(domain)
+
+    def is_protected(self, domain: str) -> bool:
+        """Whether the file names a domain, or Redis was seen to."""
+        return self._knowledge.is_ours(domain)
+
+    def has_blocks(self, now: float) -> bool:
+        """Whether any block was on when last read."""
+        return self._knowledge.has_blocks(now)
+
+    def incoming(self, question: Incoming, now: float) -> Answer | None:
+        """Everything about a recipient; None if its domain is not protected."""
+        reading = Reading(self._knowledge, question, now)
+        commands = reading.commands()
+        try:
+            replies = self._store.ask(commands) if commands else []
+        except StoreUnavailable:
+            return reading.without_store()
+        answer = reading.answer(iter(replies))
+        return self.incoming(answer.question, now) if isinstance(answer, AskAgain) else answer
+
+    def outgoing(self, question: Outgoing, now: float) -> Sending:  # noqa: ARG002 - see session.Gather
+        """The settings that tag a sender, and whether a recipient's domain is protected."""
+        knowledge = self._knowledge
+        sender, recipient = question.sender_domain, question.recipient_domain
+        domain = knowledge.domain(sender) if sender else None
+        other = knowledge.domain(recipient) if recipient and recipient != sender else None
+        commands = []
+        if domain is not None:
+            commands.append(domain.hash)
+            if not domain.in_file:
+                commands.append(domain.is_member)
+        if other is not None and not other.in_file:
+            commands.append(other.is_member)
+        try:
+            replies = iter(self._store.ask(commands) if commands else ())
+        except StoreUnavailable:
+            settings = domain.settings if domain and knowledge.is_ours(sender) else None
+            return Sending(settings, knowledge.is_ours(recipient))
+        settings = None
+        if domain is not None:
+            read = knowledge.settings(domain, next(replies))
+            settings = read if domain.in_file or knowledge.is_member(domain, next(replies)) else None
+        if other is not None:
+            return Sending(settings, other.in_file or knowledge.is_member(other, next(replies)))
+        return Sending(settings, settings is not None and recipient == sender)
+
+    def quarantined_today(self, domain: str, now: float) -> int:
+        """The day's counter of quarantined messages; 0 where nobody can say."""
+        key = redis_names.count_day(domain, datetime.fromtimestamp(now, UTC).date())
+        try:
+            (reply,) = self._store.ask([pack("HGET", key, "action.quarantine")])
+        except StoreUnavailable:
+            return 0
+        return whole(reply)

@@ -1,0 +1,243 @@
+"""What one worker keeps about the outside: settings as last read, and the last answers for an outage.
+
+Whatever Redis said last about a domain or an address is kept with the time it has left. Kept entries are
+bounded; what is forgotten falls to the configuration file.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from backstop import batv
+from backstop.adapters import recipients, redis_names
+from backstop.adapters.recipients import RecipientSource
+from backstop.adapters.redis_store import Reply, ReplyError, pack
+from backstop.checks import CHECKS
+from backstop.config import Config
+from backstop.facts import Need
+from backstop.settings import Action, Block, DomainSettings, SourceName, override, parse_block
+from backstop.verdict import Check, UnderBlock
+
+_Kept = TypeVar("_Kept")
+
+MAX_REMEMBERED: Final = 10_000
+"""Addresses whose last answer is kept, and domains that are protected by Redis alone."""
+
+MAX_FIELDS: Final = 200
+"""Fields of a domain's hash that are read."""
+
+MAX_DIGITS: Final = 18
+
+ALL_DOMAINS: Final = ""
+"""The name of the block of all domains."""
+
+_VALUE_END: Final = "63"
+"""Toggles and limits are read up to this octet: GETRANGE bounds what a hostile or careless value costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastBlock:
+    """A block as it was read, and until when (seconds since 1970) it holds without another reading."""
+
+    block: Block
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class LastAnswer:
+    """What was known of an address when Redis answered last."""
+
+    exists: bool
+    untagged_mail: bool
+
+
+class Domain:
+    """A domain: commands ready to send, and its settings as last read."""
+
+    __slots__ = ("block", "hash", "hash_reply", "in_file", "is_member", "name", "settings")
+
+    def __init__(self, name: str, settings: DomainSettings, *, in_file: bool) -> None:
+        self.name = name
+        self.in_file = in_file
+        self.settings = settings
+        self.is_member = pack("SISMEMBER", redis_names.DOMAINS, redis_names.octets(name))
+        self.hash = pack("HGETALL", redis_names.domain(name))
+        self.block = block_commands(name)
+        self.hash_reply: Reply = []
+
+
+class Knowledge:
+    """Everything kept, by domain and address."""
+
+    def __init__(self, config: Config, on_trouble: Callable[[str], None]) -> None:
+        self.on_trouble = on_trouble
+        self.limits = config.limits
+        self.all_blocks = block_commands(ALL_DOMAINS)
+        self._config = config
+        self._in_file = {
+            name: Domain(name, config.settings_for(name), in_file=True) for name in config.domains
+        }
+        self._found: OrderedDict[str, Domain] = OrderedDict()
+        self._blocks: OrderedDict[str, LastBlock] = OrderedDict()
+        self._answers: OrderedDict[str, LastAnswer] = OrderedDict()
+        self._sources: dict[SourceName, RecipientSource] = {}
+        self._needs: dict[int, tuple[DomainSettings, frozenset[Need]]] = {}
+
+    def domain(self, name: str) -> Domain:
+        """A domain as it is kept; a stranger to the file has the defaults."""
+        kept = self._in_file.get(name) or self._found.get(name)
+        return kept or Domain(name, self._config.settings_for(name), in_file=False)
+
+    def expected(self, name: str) -> DomainSettings:
+        """The settings of a domain as last read."""
+        kept = self._in_file.get(name) or self._found.get(name)
+        return kept.settings if kept else self._config.defaults
+
+    def is_in_file(self, name: str) -> bool:
+        """Whether the configuration file protects a domain."""
+        return name in self._in_file
+
+    def is_ours(self, name: str) -> bool:
+        """Whether a domain is protected, by the file or as Redis said last."""
+        return name in self._in_file or name in self._found
+
+    def is_graced(self, name: str, settings: DomainSettings, now: float) -> bool:
+        """Whether a domain may be in grace."""
+        since = self._config.ring.oldest_day(name)
+        return since is None or batv.day_of(now) - since < settings.grace_days
+
+    def is_member(self, domain: Domain, reply: Reply) -> bool:
+        """Whether Redis names a domain as protected; what it said last is kept."""
+        if reply == 1:
+            _keep(self._found, domain.name, domain)
+            return True
+        if isinstance(reply, ReplyError):
+            self.on_trouble(f"{redis_names.DOMAINS.decode()}: {reply.text}")
+            return domain.name in self._found
+        self._found.pop(domain.name, None)
+        return False
+
+    def settings(self, domain: Domain, reply: Reply) -> DomainSettings:
+        """The settings that the file and the domain's hash in Redis make together."""
+        if reply == domain.hash_reply:
+            return domain.settings
+        base = self._config.settings_for(domain.name)
+        key = f"backstop:domain:{domain.name}"
+        if isinstance(reply, ReplyError) or not isinstance(reply, list):
+            self.on_trouble(f"{key}: {reply.text if isinstance(reply, ReplyError) else 'no hash'}")
+            return base
+        pairs = [text(part) for part in reply[: 2 * MAX_FIELDS]]
+        settings, faults = override(base, dict(zip(pairs[::2], pairs[1::2], strict=False)))
+        for fault in faults:
+            self.on_trouble(f"{key}: {fault}")
+        domain.settings, domain.hash_reply = settings, reply
+        return settings
+
+    def block(
+        self, name: str, value: Reply, remaining: Reply, now: float, *, by_person: bool
+    ) -> Block | None:
+        """The block that a key's value means, kept; what means nothing is no block, and is said."""
+        if value == b"":
+            self._blocks.pop(name, None)
+            return None
+        action = parse_block(text(value)) if isinstance(value, bytes) else None
+        if action is None:
+            shown = value.text if isinstance(value, ReplyError) else f"{text(value)!r} is no action"
+            self.on_trouble(f"{_block_key(name)}: {shown}")
+            self._blocks.pop(name, None)
+            return None
+        block = Block(action, name, by_person)
+        until = now + remaining / 1000 if isinstance(remaining, int) and remaining >= 0 else math.inf
+        _keep(self._blocks, name, LastBlock(block, until))
+        return block
+
+    def last_block(self, name: str, now: float) -> Block | None:
+        """A block as last read, while it lasts."""
+        last = self._blocks.get(name)
+        return last.block if last is not None and last.until > now else None
+
+    def has_blocks(self, now: float) -> bool:
+        """Whether any block was on when last read and still is."""
+        return any(
+            last.until > now and last.block.action > Action.OBSERVE for last in tuple(self._blocks.values())
+        )
+
+    def remember(self, base: str, *, exists: bool, untagged_mail: bool) -> None:
+        """Keep what Redis said of an address."""
+        if exists or untagged_mail:
+            _keep(self._answers, base, LastAnswer(exists, untagged_mail))
+        elif base in self._answers:
+            self._answers.pop(base, None)
+
+    def last_answer(self, base: str) -> LastAnswer:
+        """What Redis said last of an address."""
+        return self._answers.get(base, _NEVER_HEARD)
+
+    def needs(self, settings: DomainSettings) -> frozenset[Need]:
+        """What the checks that may run with these settings want to know."""
+        kept = self._needs.get(id(settings))
+        if kept is None or kept[0] is not settings:
+            wanted = (check.needs for check in CHECKS if _may_run(check, settings))
+            kept = (settings, frozenset[Need]().union(*wanted))
+            if len(self._needs) > MAX_REMEMBERED:
+                self._needs.clear()
+            self._needs[id(settings)] = kept
+        return kept[1]
+
+    def sources(self, settings: DomainSettings) -> list[RecipientSource]:
+        """The recipient sources of a domain, in their order."""
+        return [self._source(name) for name in settings.recipients]
+
+    def _source(self, name: SourceName) -> RecipientSource:
+        source = self._sources.get(name)
+        if source is None:
+            source = self._sources[name] = recipients.make(name, self.on_trouble)
+        return source
+
+
+_NEVER_HEARD: Final = LastAnswer(exists=False, untagged_mail=False)
+
+
+def block_commands(name: str) -> tuple[bytes, bytes, bytes]:
+    """Ask for a block's value, the time it has left (milliseconds), and who set it."""
+    key = redis_names.block(name) if name else redis_names.BLOCK_ALL
+    info = redis_names.block_info(name) if name else redis_names.BLOCK_ALL_INFO
+    return pack("GETRANGE", key, "0", _VALUE_END), pack("PTTL", key), pack("HGET", info, "by")
+
+
+def limit_command(name: str, what: str) -> bytes:
+    """Ask how often a limit was counted in its window."""
+    return pack("GETRANGE", redis_names.client(name, what), "0", _VALUE_END)
+
+
+def whole(reply: Reply) -> int:
+    """A number as Redis holds it; 0 for none and for what is none."""
+    if isinstance(reply, int):
+        return reply
+    if isinstance(reply, bytes) and reply.isdigit() and len(reply) <= MAX_DIGITS:
+        return int(reply)
+    return 0
+
+
+def text(reply: Reply) -> str:
+    """A reply as text; octets that are no UTF-8 are replaced."""
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)
+
+
+def _block_key(name: str) -> str:
+    return f"backstop:block:{name}" if name else "backstop:block"
+
+
+def _may_run(check: Check, settings: DomainSettings) -> bool:
+    return settings.actions[check.name] is not Action.OFF or check.under_block is not UnderBlock.NOTHING
+
+
+def _keep(kept: OrderedDict[str, _Kept], name: str, value: _Kept) -> None:
+    kept[name] = value
+    while len(kept) > MAX_REMEMBERED:
+        try:
+            kept.popitem(last=False)
+        except KeyError:  # another thread was faster
+            return

@@ -1,0 +1,171 @@
+"""Records out: one log line a decision, counters and events, all written behind.
+
+A callback only puts things into bounded queues; the thread of `WriteBehind` empties them four times a
+second. So a full pipe or a slow disk never holds mail up: what does not fit is dropped and counted.
+"""
+
+import hmac
+import os
+import re
+import select
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from typing import Final
+
+from backstop.adapters import redis_names
+from backstop.adapters.redis_store import Store, pack
+from backstop.adapters.write_behind import WriteBehind
+from backstop.config import LogAddresses
+from backstop.plain import plain
+from backstop.settings import Limits
+from backstop.verdict import Count, Record
+
+MAX_LINES: Final = 10_000
+"""Log lines that wait to be written, at most."""
+
+MAX_VALUE: Final = 300
+"""Characters of one value in a line."""
+
+MAX_TRACE: Final = 4000
+"""Characters of a traceback."""
+
+BATCH: Final = 50
+"""Lines that are written at once: below what a pipe takes in one piece."""
+
+TROUBLE_SECONDS: Final = 60.0
+"""The same trouble is said once in this time."""
+
+MAX_TROUBLES: Final = 1000
+"""Different troubles that are kept apart."""
+
+_BARE = re.compile(r"[^\s\"=\\]+")
+
+
+class Priority(IntEnum):
+    """As syslog(3) numbers them."""
+
+    ERROR = 3
+    WARNING = 4
+    INFO = 6
+
+
+def shown(value: str, longest: int = MAX_VALUE) -> str:
+    """A value as it stands in a log line: nothing from the mail begins a line or a field of its own."""
+    if len(value) > longest:
+        value = value[:longest] + "..."
+    value = plain(value)
+    return value if _BARE.fullmatch(value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+class Journal:
+    """The log, the counters, the events and the limits of one worker."""
+
+    def __init__(
+        self, store: Store, limits: Limits, log_addresses: LogAddresses, secret: bytes, output: int = 2
+    ) -> None:
+        self._store = store
+        self._windows = {
+            "unknown_recipients": limits.unknown_recipients.seconds,
+            "bad_tags": limits.bad_tags.seconds,
+            "bad_tags_address": limits.bad_tags_address.seconds,
+        }
+        self._log_addresses = log_addresses
+        self._secret = secret
+        self._output = output
+        self._prefixed = "JOURNAL_STREAM" in os.environ
+        self._lines: deque[str] = deque()
+        self._dropped = 0
+        self._troubles: dict[str, float] = {}
+        self._troubled = threading.Lock()
+        self._behind = WriteBehind(store, on_trouble=self.trouble, each_turn=self.write_lines)
+
+    def start(self) -> None:
+        """Start the thread that writes; signals must be blocked around the call."""
+        self._behind.start()
+
+    def stop(self, seconds: float) -> None:
+        """Write what waits, for at most so many seconds, and end the thread."""
+        self._behind.stop(seconds)
+        self.write_lines()
+
+    def take(self, counts: Iterable[Count], records: Iterable[Record], now: float) -> None:
+        """Record what was decided; limits are counted at once, and nobody waits for it."""
+        commands: list[bytes] = []
+        for count in counts:
+            key = redis_names.client(count.name, count.what)
+            window = self._windows[count.what]
+            commands += (pack("SET", key, "0", "EX", str(window), "NX"), pack("INCR", key))
+        if commands:
+            self._store.tell(commands)
+        for record in records:
+            self._behind.count(record.domain, record.counters, now)
+            if record.untagged is not None:
+                self._behind.untagged(*record.untagged)
+            if record.notable:
+                fields = self._fields(record)
+                self._behind.event(fields)
+                self._put(Priority.INFO, fields)
+
+    def trouble(self, text: str) -> None:
+        """Say once a minute that something is wrong which an administrator should mend."""
+        now = time.monotonic()
+        with self._troubled:
+            if now - self._troubles.get(text, float("-inf")) < TROUBLE_SECONDS:
+                return
+            if len(self._troubles) >= MAX_TROUBLES:
+                self._troubles.clear()
+            self._troubles[text] = now
+        self._put(Priority.WARNING, {"trouble": text})
+
+    def bug(self, place: str, queue_id: str, trace: str) -> None:
+        """A fault of ours, with its traceback on one line."""
+        self._put(Priority.ERROR, {"bug": place, "queue_id": queue_id, "traceback": trace}, MAX_TRACE)
+
+    def write_lines(self) -> None:
+        """Write the lines that wait, as far as the output takes them without blocking."""
+        while self._lines:
+            batch = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
+            if not select.select([], [self._output], [], 0)[1]:
+                self._dropped += len(batch)
+                continue
+            try:
+                os.write(self._output, "".join(batch).encode("utf-8", "backslashreplace"))
+            except OSError:
+                self._dropped += len(batch)
+
+    def _fields(self, record: Record) -> dict[str, str]:
+        return {
+            "queue_id": record.queue_id or "NOQUEUE",
+            "client": record.client or "local",
+            "from": self._address(record.reverse_path) or "<>",
+            "to": self._address(record.recipient),
+            "domain": record.domain,
+            "check": record.check,
+            "finding": record.result,
+            "action": record.action,
+            "reply": record.reply,
+            "reason": record.reason,
+        }
+
+    def _address(self, path: str) -> str:
+        if self._log_addresses is LogAddresses.FULL or not path:
+            return path
+        local, _, domain = path.rpartition("@")
+        if self._log_addresses is LogAddresses.DOMAIN:
+            return f"...@{domain}"
+        digest = hmac.digest(self._secret, local.encode(errors="surrogatepass"), "sha256")
+        return f"{digest[:6].hex()}@{domain}"
+
+    def _put(self, priority: Priority, fields: Mapping[str, str], longest: int = MAX_VALUE) -> None:
+        if len(self._lines) >= MAX_LINES:
+            self._dropped += 1
+            return
+        if self._dropped:
+            fields = {**fields, "lines_dropped": str(self._dropped)}
+            self._dropped = 0
+        mark = f"<{priority.value}>" if self._prefixed else ""
+        words = " ".join(f"{name}={shown(value, longest)}" for name, value in fields.items() if value)
+        self._lines.append(f"{mark}{words}\n")
