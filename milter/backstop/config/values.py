@@ -1,0 +1,124 @@
+"""How the values are written that hold for the whole server. A parser raises ValueError, for a person."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from backstop.adapters.redis_place import parse_place
+from backstop.address import Network, fold_domain
+from backstop.config.model import LogAddresses
+
+MAX_WORKERS: Final = 256
+MAX_SOCKET_PATH: Final = 103
+"""unix(7) allows 107 octets; the daemon opens the socket as `<path>.new` and renames it."""
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_PORT = re.compile(r"inet6?:([0-9]{1,5})@([0-9A-Za-z.:_-]+)")
+_DAEMON = re.compile(r"[!-~]{1,255}")
+
+
+def text(value: Any) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text in quotes is wanted")
+    return value
+
+
+def absolute_path(value: Any) -> Path:
+    """A path that means the same wherever the daemon is started."""
+    written = text(value)
+    if not written.startswith("/") or "\0" in written:
+        raise ValueError(f'a path that begins with / is wanted, not "{written[:80]}"')
+    return Path(written)
+
+
+def socket(value: Any) -> str:
+    """Where the mail server finds us, in libmilter's words: `unix:/path` or `inet:PORT@ADDRESS`."""
+    written = text(value)
+    if written.startswith("unix:"):
+        path = absolute_path(written.removeprefix("unix:"))
+        octets = len(str(path).encode())
+        if octets > MAX_SOCKET_PATH:
+            raise ValueError(
+                f"the path is too long for a socket: {octets} octets, {MAX_SOCKET_PATH} are allowed"
+            )
+        if path.name == "" or written.endswith("/"):
+            raise ValueError("this is a directory; name the socket within it")
+        return f"unix:{path}"
+    match = _PORT.fullmatch(written)
+    if match and 0 < int(match[1]) < 65536:
+        return written
+    raise ValueError(f'"unix:/path" or "inet:PORT@ADDRESS" is wanted, not "{written[:80]}"')
+
+
+def workers(value: Any) -> int:
+    """How many worker processes; 0 is one for each core."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WORKERS:
+        raise ValueError(f"a whole number from 0 to {MAX_WORKERS} is wanted, without quotes")
+    return value
+
+
+def store(value: Any) -> tuple[str, ...]:
+    """The store's URL, or a list of Sentinels."""
+    urls = [value] if isinstance(value, str) else value
+    if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
+        raise ValueError('a URL such as "redis://127.0.0.1:6379/0" is wanted, or a list of Sentinels')
+    parse_place(urls)
+    return tuple(urls)
+
+
+def log_addresses(value: Any) -> LogAddresses:
+    """One of the words of `LogAddresses`."""
+    words = [one.value for one in LogAddresses]
+    if value not in words:
+        raise ValueError("wanted is one of " + ", ".join(f'"{word}"' for word in words))
+    return LogAddresses(value)
+
+
+def network(entry: str) -> Network:
+    """A network of clients, or one address."""
+    try:
+        found = ipaddress.ip_network(entry.strip(), strict=False)
+    except ValueError:
+        raise ValueError(f'a network such as "192.0.2.0/24" is wanted, not "{entry[:80]}"') from None
+    if "/" in entry and ipaddress.ip_interface(entry.strip()).ip != found.network_address:
+        raise ValueError(
+            f'"{entry[:80]}" is an address within a network; write "{found}", or the address alone'
+        )
+    if found.prefixlen == 0:
+        raise ValueError(f'"{entry[:80]}" is the whole world: every client would be ours')
+    return found
+
+
+def daemon(entry: str) -> str:
+    """The {daemon_name} of a mail server's port."""
+    if not _DAEMON.fullmatch(entry):
+        raise ValueError("a daemon's name is one word, as in milter_macro_daemon_name of Postfix")
+    return entry
+
+
+def domain(entry: str) -> str:
+    """A protected domain, folded."""
+    if "@" in entry:
+        raise ValueError(
+            f'a domain is wanted, not the address "{entry[:80]}"; write what stands behind its @'
+        )
+    if "*" in entry:
+        raise ValueError(f'"{entry[:80]}" is a pattern; name each domain')
+    folded = fold_domain(entry.strip())
+    if folded is None or not all(_LABEL.fullmatch(label) for label in folded.split(".")):
+        raise ValueError(f'a domain such as "example.com" is wanted, not "{entry[:80]}"')
+    return folded
+
+
+PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
+    "socket": socket,
+    "workers": workers,
+    "store": store,
+    "state_directory": absolute_path,
+    "keys": absolute_path,
+    "log_addresses": log_addresses,
+}
+"""One parser for each single value at the top of the file."""

@@ -1,0 +1,90 @@
+"""What a configuration may well mean, but should know about."""
+
+import re
+import stat
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from backstop.adapters.redis_place import parse_place
+from backstop.batv import DAY, day_of
+from backstop.config.model import Config
+from backstop.plain import plain
+from backstop.settings import SourceKind
+from backstop.tomlfile import TomlFile
+
+MAX_NAMED: Final = 3
+"""Domains that one warning names."""
+
+_LOOPBACK = re.compile(r"inet6?:[0-9]+@(?:127\.[0-9.]+|::1|localhost)")
+
+
+def warnings(config: Config, file: TomlFile, now: float) -> tuple[str, ...]:
+    """All of them, in the form of a fault. `now` is in seconds since 1970."""
+
+    def line(text: str, *place: str | int) -> str:
+        return plain(f"{config.path}:{file.line(*place)}: {text}")
+
+    return (
+        *(line(f"socket: {text}", "socket") for text in _socket(config)),
+        *(line(f"store: {text}", "store") for text in _store(config)),
+        *(line(f"domains: {text}", "domains") for text in _unsigned(config)),
+        *(line(f"domains: {text}", "domains") for text in _graced(config, now)),
+        *(line(f"recipients: {text}", "domains") for text in _missing_files(config)),
+    )
+
+
+def _socket(config: Config) -> Iterator[str]:
+    if config.socket.startswith("unix:"):
+        folder = Path(config.socket.removeprefix("unix:")).parent
+        if not folder.is_dir():
+            yield f"the directory {folder} does not exist yet"
+        return
+    yield "TCP is slow here (40 ms a message wait for acknowledgements); a unix socket is not"
+    if not _LOOPBACK.fullmatch(config.socket):
+        yield "whoever reaches this address can speak to the milter as if it were the mail server"
+
+
+def _store(config: Config) -> Iterator[str]:
+    try:
+        mode = config.path.stat().st_mode
+    except OSError:
+        return
+    place = parse_place(config.store)
+    if mode & stat.S_IROTH and (place.password or place.sentinel_password):
+        yield f"it holds a password, and everybody can read {config.path}; chmod o= {config.path}"
+
+
+def _unsigned(config: Config) -> Iterator[str]:
+    names = [domain for domain in config.domains if config.ring.signer(domain) is None]
+    if names:
+        yield f"no key signs for {_listed(names)}: mail goes out without tags; see `backstop key new`"
+
+
+def _graced(config: Config, now: float) -> Iterator[str]:
+    until: dict[int, list[str]] = {}
+    for domain in config.domains:
+        since = config.ring.oldest_day(domain)
+        if since is None:
+            continue
+        end = since + config.settings_for(domain).grace_days
+        if day_of(now) < end:
+            until.setdefault(end, []).append(domain)
+    for end, names in sorted(until.items()):
+        date = datetime.fromtimestamp(end * DAY, UTC).date()
+        verb = "are" if names[1:] else "is"
+        yield f"{_listed(names)} {verb} in grace until {date}: until then a missing tag is only observed"
+
+
+def _missing_files(config: Config) -> Iterator[str]:
+    every = [config.defaults, *(config.settings_for(domain) for domain in config.domains)]
+    paths = {source.argument for one in every for source in one.recipients if source.kind is SourceKind.FILE}
+    for path in sorted(paths):
+        if not Path(path).is_file():
+            yield f"there is no file {path}; until there is, its domain's recipients are unknown"
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")

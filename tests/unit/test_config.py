@@ -1,0 +1,98 @@
+"""The configuration file: what it means, and what is said of every fault."""
+
+from pathlib import Path
+
+import pytest
+
+from backstop import config
+from backstop.batv import TagForm
+from backstop.config import Config, ConfigurationError, Layer
+from backstop.settings import Action, Limit
+
+KEYS = """\
+[memory]
+secret_hex = "00112233445566778899aabbccddeeff"
+
+[[key]]
+number = 1
+secret = "at least 16 bytes, as text"
+state = "sign"
+domains = ["*"]
+created = 2026-01-01
+max_lifetime = "11d"
+"""
+NOW = 1795305600.0  # 2026-11-22
+
+
+@pytest.fixture
+def keys(tmp_path):
+    path = tmp_path / "keys.toml"
+    path.write_text(KEYS)
+    path.chmod(0o400)
+    return path
+
+
+@pytest.fixture
+def load(tmp_path, keys):
+    def loaded(text: str) -> Config:
+        path = tmp_path / "backstop.toml"
+        path.write_text(text.replace("KEYS", str(keys)))
+        return config.load(path)
+
+    return loaded
+
+
+def test_the_least_that_works(load):
+    found = load('keys = "KEYS"\ndomains = ["Example.COM."]\n[defaults]\ntag_form = "prvs"\n')
+    assert found.domains == ("example.com",)
+    assert found.settings_for("example.com").tag_form is TagForm.PRVS
+    assert found.settings_for("example.com").actions["tag"] is Action.OBSERVE
+    assert found.store == ("redis://127.0.0.1:6379/0",)
+    assert found.ring.signer("example.com").number == 1
+    assert found.site.ring is found.ring
+
+
+def test_a_domain_differs_from_the_defaults_only_where_it_says_so(load, tmp_path):
+    found = load("""\
+keys = "KEYS"
+domains = ["example.com", "example.org"]
+[limits]
+bad_tags = "5/1m"
+[defaults]
+tag_form = "prvs"
+actions = { tag = "reject", unproved = "junk" }
+[domain."EXAMPLE.org"]
+lifetime = "9d"
+actions = { tag = "off" }
+""")
+    own, other = found.settings_for("example.org"), found.settings_for("example.com")
+    assert (own.lifetime, own.actions["tag"], own.actions["unproved"]) == (9, Action.OFF, Action.JUNK)
+    assert (other.lifetime, other.actions["tag"]) == (11, Action.REJECT)
+    assert found.limits.bad_tags == Limit(5, 60)
+    file = tmp_path / "backstop.toml"
+    assert str(found.origin("example.org", "tag")) == f'{file}:10 [domain."EXAMPLE.org"]'
+    assert str(found.origin("example.org", "unproved")) == f"{file}:7 [defaults]"
+    assert str(found.origin("example.com", "lifetime")) == "built-in default"
+    assert found.origin("example.org", "lifetime").layer is Layer.DOMAIN
+
+
+def test_all_faults_come_at_once_each_on_its_line(load, tmp_path):
+    with pytest.raises(ConfigurationError) as raised:
+        load('keys = "KEYS"\ndomains = [\n  "example.com",\n  "a@b"\n]\nworkers = "two"\nsocked = 1\n')
+    where = tmp_path / "backstop.toml"
+    assert str(raised.value).split("\n") == [
+        (
+            f'{where}:1: tag_form: it is missing for example.com; write tag_form = "subaddress" where the mail'
+            ' server\'s recipient_delimiter has a +, else tag_form = "prvs" (`backstop setup postfix` tells)'
+        ),
+        f'{where}:4: domains: a domain is wanted, not the address "a@b"; write what stands behind its @',
+        f"{where}:6: workers: a whole number from 0 to 256 is wanted, without quotes",
+        f'{where}:7: socked: this version does not know this name; did you mean "socket"?',
+    ]
+
+
+def test_a_file_that_is_not_there():
+    config_, faults, warnings = config.check(Path("/nonexistent/backstop.toml"), NOW)
+    assert config_ is None
+    assert faults == ("/nonexistent/backstop.toml: there is no such file; name another with --config FILE",)
+    assert warnings == ()
