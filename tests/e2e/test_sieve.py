@@ -1,5 +1,6 @@
 """The shipped Sieve script, run by Dovecot's own interpreter."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -30,6 +31,8 @@ def filed_in(folder, *fields):
     )
     words = [sieve_test, str(folder / SCRIPT.name), str(message)]
     run = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    if run.returncode == os.EX_UNAVAILABLE:
+        pytest.skip(f"cannot be here: {run.stderr.strip()}")
     assert run.returncode == 0, run.stderr
     [filed] = [line for line in run.stdout.splitlines() if "store message in folder" in line]
     return filed.rpartition(": ")[2]

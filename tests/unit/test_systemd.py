@@ -61,7 +61,7 @@ def test_a_wrong_configuration_is_not_tried_again():
 def test_the_parent_alone_is_signalled_and_has_time_to_drain():
     assert lines("backstop.service", "KillMode") == ["mixed"]
     assert int(lines("backstop.service", "TimeoutStopSec")[0]) > 10
-    assert lines("backstop.service", "ExecReload") == ["/bin/kill -HUP $MAINPID"]
+    assert lines("backstop.service", "ExecReload") == ["/bin/sh -c 'kill -HUP $MAINPID'"]
 
 
 def test_readiness_and_the_watchdog_come_from_the_parent():
