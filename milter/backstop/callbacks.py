@@ -12,6 +12,7 @@ import milter
 
 from backstop.adapters.redis_store import Store
 from backstop.config import Config
+from backstop.facts import Role
 from backstop.gather import Gather
 from backstop.journal import Journal
 from backstop.reply import Reply
@@ -233,8 +234,9 @@ class Service:
 
     def _answer_to_bug(self, ctx: Any, connection: Connection) -> int:
         """Outgoing mail and bounces under a block come again later; all else goes on without us."""
-        session = connection.session
-        if session.is_outgoing or (session.is_bounce and self._gather.has_blocks(time.time())):
+        transaction = connection.session.transaction
+        blocked = transaction.is_bounce and self._gather.has_blocks(time.time())
+        if transaction.role is Role.OUTGOING or blocked:
             return _refuse(ctx, BUG)
         return int(milter.CONTINUE)
 

@@ -1,0 +1,122 @@
+"""One SMTP conversation without the wire: from envelope and headers to outcomes.
+
+A `Session` lives as long as a milter connection; a transaction begins at MAIL and whatever was known
+before is forgotten there. Time, and everything that has to be asked outside, is handed in.
+"""
+
+from typing import Final
+
+from backstop.address import client_network, is_in, parse
+from backstop.facts import Client, Role
+from backstop.session import incoming, outgoing
+from backstop.session.incoming import MARK, ONE_AT_A_TIME
+from backstop.session.outgoing import Untagged
+from backstop.session.questions import Answer, Gather, Incoming, Known, Outgoing, Sending, Site
+from backstop.session.transaction import Accepted, Transaction
+from backstop.verdict import ACCEPT, CONTINUE, Outcome
+
+__all__ = [
+    "MARK",
+    "NOT_BY_SMTP",
+    "ONE_AT_A_TIME",
+    "Accepted",
+    "Answer",
+    "Gather",
+    "Incoming",
+    "Known",
+    "Outgoing",
+    "Sending",
+    "Session",
+    "Site",
+    "Transaction",
+    "Untagged",
+]
+
+NOT_BY_SMTP: Final = ""
+"""The client address of mail that came by pickup or from the server itself."""
+
+FORWARD_MARKS: Final = frozenset({"delivered-to", "x-original-to", "x-sieve"})
+"""Headers that only a delivered message has: what carries them is sent on, not written here."""
+
+
+class Session:
+    """One milter connection: a client, and one transaction after another."""
+
+    def __init__(self, site: Site, gather: Gather) -> None:
+        self._site = site
+        self._gather = gather
+        self._client = Client("", NOT_BY_SMTP, "", Role.OUTGOING)
+        self._transaction = Transaction(self._client, None, "")
+
+    @property
+    def client(self) -> Client:
+        """Who brings the mail."""
+        return self._client
+
+    @property
+    def transaction(self) -> Transaction:
+        """The message under way."""
+        return self._transaction
+
+    def connect(self, name: str, address: str, daemon: str) -> None:
+        """A client has connected; `address` is NOT_BY_SMTP for mail from the server's own side."""
+        site = self._site
+        if daemon in site.reinjecting_daemons:
+            role = Role.REINJECTED
+        elif daemon in site.originating_daemons or address == NOT_BY_SMTP:
+            role = Role.OUTGOING
+        elif is_in(address, site.relays):
+            role = Role.RELAY
+        elif is_in(address, site.internal_networks):
+            role = Role.OUTGOING
+        else:
+            role = Role.INCOMING
+        self._client = Client(name, address, client_network(address), role)
+        self.abort()
+
+    def mail(self, path: str, login: str) -> None:
+        """MAIL: a new transaction; `login` is the authenticated name, empty without one."""
+        self._transaction = Transaction(self._client, parse(path), login)
+
+    def abort(self) -> None:
+        """RSET, or the end of a transaction that came no further."""
+        self._transaction = Transaction(self._client, None, "")
+
+    def rcpt(self, path: str, parameters: str, now: float, queue_id: str = "") -> Outcome:
+        """RCPT of a recipient that the mail server takes; never the last word on the message."""
+        transaction = self._transaction
+        if transaction.role is Role.REINJECTED:
+            return CONTINUE
+        if transaction.role is Role.OUTGOING:
+            return outgoing.rcpt(transaction, self._gather, path, parameters, now)
+        return incoming.rcpt(transaction, self._site.ring, self._gather, path, parameters, now, queue_id)
+
+    def refused_rcpt(self, path: str, *, unknown: bool) -> Outcome:
+        """RCPT of a recipient that the mail server refused itself: counted, and never touched again."""
+        if not unknown or self._transaction.role not in (Role.INCOMING, Role.RELAY):
+            return CONTINUE
+        return incoming.refused_rcpt(self._transaction, self._gather, path)
+
+    def data(self, queue_id: str, now: float) -> Outcome:
+        """DATA: the last word on everything that needs neither a change nor more reading."""
+        transaction = self._transaction
+        if transaction.role is Role.REINJECTED:
+            return ACCEPT
+        if transaction.role is Role.OUTGOING:
+            return outgoing.data(transaction, self._site.ring, queue_id, now)
+        return incoming.data(transaction, queue_id)
+
+    def header(self, name: str) -> None:
+        """A header of the message; what it says does not matter, only that it is there."""
+        folded = name.lower()
+        if folded in FORWARD_MARKS:
+            self._transaction.forwarded = True
+        elif folded == MARK.lower():
+            self._transaction.marks += 1
+
+    def end_of_message(self, queue_id: str, now: float) -> Outcome:
+        """The end of a message that was not answered at DATA: its changes."""
+        transaction = self._transaction
+        if transaction.role is Role.OUTGOING:
+            return outgoing.end_of_message(transaction, self._site.ring, queue_id, now)
+        return incoming.end_of_message(transaction, self._gather, queue_id, now)

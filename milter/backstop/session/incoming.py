@@ -1,0 +1,282 @@
+"""Incoming mail: each recipient is judged at RCPT, the message at DATA or at its end."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from backstop import batv, policy
+from backstop.address import Address, parse, without_extension
+from backstop.batv import KeyRing, TagState
+from backstop.checks import CHECKS
+from backstop.facts import Existence, Facts, Role
+from backstop.proof import Proof
+from backstop.reply import Reply, Stage, header_value
+from backstop.session.questions import Answer, Gather, Incoming, Known
+from backstop.session.transaction import Accepted, Transaction
+from backstop.settings import Action, DomainSettings
+from backstop.verdict import (
+    ACCEPT,
+    ACCEPTED,
+    CONTINUE,
+    AddHeader,
+    Change,
+    Count,
+    Decision,
+    Hold,
+    Judgement,
+    Outcome,
+    Record,
+    RemoveHeader,
+    Result,
+    Verb,
+)
+
+MARK: Final = "X-Backstop"
+"""The header of junked and quarantined mail. Its value begins with the action."""
+
+MAX_MARKS: Final = 100
+"""Forged marks that are removed from one message."""
+
+ONE_AT_A_TIME: Final = Reply(452, "4.5.3", "One recipient at a time for the null sender")
+
+UNREADABLE: Final = Address("", "unreadable", "unreadable")
+"""Stands for a reverse-path that is no address."""
+
+_NO_PROOF: Final[frozenset[Proof]] = frozenset()
+_TAG_PROOF: Final = frozenset({Proof.TAG})
+
+
+def rcpt(
+    transaction: Transaction,
+    ring: KeyRing,
+    gather: Gather,
+    path: str,
+    parameters: str,
+    now: float,
+    queue_id: str,
+) -> Outcome:
+    """Judge a recipient as far as it can be judged now."""
+    if transaction.in_doubt:
+        return Outcome(Verb.REFUSE, ONE_AT_A_TIME)
+    recipient = parse(path)
+    asked = _ask(transaction, gather, recipient, now) if recipient and recipient.domain else None
+    if asked is None:
+        transaction.others += 1
+        return CONTINUE
+    question, answer = asked
+    facts = _facts(transaction, ring, question, answer, batv.day_of(now))
+    settings, block = answer.known.settings, answer.block
+    counts = _counts(facts)
+    judgements = policy.judge(CHECKS, facts, settings, block)
+    at_once = tuple(one for one in judgements if _stage(one, facts) is Stage.RCPT)
+    decision = policy.too_many_guesses(facts, settings, block, CHECKS) or policy.decide(at_once)
+    if decision.action >= Action.TEMPFAIL:
+        record = _record(facts, at_once, decision, queue_id)
+        return Outcome(Verb.REFUSE, decision.reply, counts=counts, records=(record,))
+    decision = policy.decide(judgements)
+    if facts.is_bounce and decision.action > Action.OBSERVE:
+        if transaction.accepted or transaction.others:
+            return Outcome(Verb.REFUSE, ONE_AT_A_TIME, counts=counts)
+        transaction.in_doubt = True
+    transaction.accepted.append(Accepted(facts, settings, judgements, decision))
+    if question.tag is not None:
+        transaction.strip(path, question.mailbox, parameters, settings)
+    return Outcome(Verb.CONTINUE, counts=counts) if counts else CONTINUE
+
+
+def refused_rcpt(transaction: Transaction, gather: Gather, path: str) -> Outcome:
+    """Count a recipient that the mail server does not know."""
+    recipient = parse(path)
+    if recipient is None or not gather.is_protected(recipient.domain):
+        return CONTINUE
+    record = Record(recipient.domain, ("recipient.fail",))
+    return Outcome(
+        Verb.CONTINUE,
+        counts=_unknown_recipient(transaction.client.network, transaction.role),
+        records=(record,),
+    )
+
+
+def data(transaction: Transaction, queue_id: str) -> Outcome:
+    """Refuse, drop or accept what needs no change; the mildest of several recipients wins."""
+    if not transaction.accepted:
+        return ACCEPT
+    decision = _message_decision(transaction)
+    if decision.action >= Action.TEMPFAIL:
+        return Outcome(Verb.REFUSE, decision.reply, records=_records(transaction, decision, queue_id))
+    if decision.action is Action.DISCARD:
+        return Outcome(Verb.DISCARD, records=_records(transaction, decision, queue_id))
+    if decision.action > Action.OBSERVE or transaction.strips:
+        return CONTINUE
+    return Outcome(Verb.ACCEPT, records=_records(transaction, decision, queue_id))
+
+
+def end_of_message(transaction: Transaction, gather: Gather, queue_id: str, now: float) -> Outcome:
+    """Mark, hold and untag; a mark that somebody else wrote goes."""
+    changes: list[Change] = [
+        RemoveHeader(MARK, index) for index in range(min(transaction.marks, MAX_MARKS), 0, -1)
+    ]
+    decision = _message_decision(transaction)
+    if decision.action is Action.QUARANTINE and _hold_is_full(transaction, gather, now):
+        decision = Decision(Action.JUNK, None, decision.judgement, decision.reason)
+    if decision.action in (Action.JUNK, Action.QUARANTINE):
+        changes += _marks(decision)
+    changes += transaction.strips
+    return Outcome(Verb.ACCEPT, changes=tuple(changes), records=_records(transaction, decision, queue_id))
+
+
+def _ask(
+    transaction: Transaction, gather: Gather, recipient: Address, now: float
+) -> tuple[Incoming, Answer] | None:
+    known = transaction.known.get(recipient.domain)
+    settings = known.settings if known else gather.expected(recipient.domain)
+    question = _question(transaction, recipient, settings.recipient_delimiter, known)
+    answer = gather.incoming(question, now)
+    if answer and answer.known.settings.recipient_delimiter != settings.recipient_delimiter:  # just changed
+        delimiter = answer.known.settings.recipient_delimiter
+        question = _question(transaction, recipient, delimiter, answer.known)
+        answer = gather.incoming(question, now)
+    if answer is None:
+        return None
+    transaction.known[recipient.domain] = answer.known
+    return question, answer
+
+
+def _question(transaction: Transaction, recipient: Address, delimiter: str, known: Known | None) -> Incoming:
+    tag = batv.parse(recipient, delimiter)
+    mailbox = tag.inner if tag else recipient
+    base = without_extension(mailbox.local, delimiter).lower()
+    return Incoming(
+        recipient=recipient,
+        mailbox=mailbox,
+        base=f"{base}@{mailbox.domain}",
+        tag=tag,
+        bounce=transaction.is_bounce,
+        network=transaction.client.network,
+        sender_domain=transaction.sender_domain,
+        known=known,
+    )
+
+
+def _facts(transaction: Transaction, ring: KeyRing, question: Incoming, answer: Answer, today: int) -> Facts:
+    settings = answer.known.settings
+    tag = batv.verify(question.tag, ring, today) if question.tag else TagState.NONE
+    return Facts(
+        client=transaction.client,
+        reverse_path=transaction.reverse_path or UNREADABLE,
+        recipient=question.recipient,
+        mailbox=question.mailbox,
+        base=question.base,
+        tag=tag,
+        existence=answer.existence,
+        sender_is_ours=answer.sender_is_ours,
+        sender_tag=_sender_tag(transaction.reverse_path, ring, today)
+        if answer.sender_is_ours
+        else TagState.NONE,
+        untagged_mail=answer.untagged_mail,
+        in_grace=_in_grace(ring, question.mailbox.domain, settings, tag, today),
+        harvests=answer.harvests,
+        guesses_tags=answer.guesses_tags,
+        proofs=_TAG_PROOF if tag is TagState.GOOD and Proof.TAG in settings.proof else _NO_PROOF,
+    )
+
+
+def _sender_tag(sender: Address | None, ring: KeyRing, today: int) -> TagState:
+    tag = batv.parse(sender) if sender else None
+    return batv.verify(tag, ring, today) if tag else TagState.NONE
+
+
+def _in_grace(ring: KeyRing, domain: str, settings: DomainSettings, tag: TagState, today: int) -> bool:
+    if tag.is_bad:  # somebody guessed: not the bounce of older mail
+        return False
+    since = ring.oldest_day(domain)
+    return since is None or today - since < settings.grace_days
+
+
+def _counts(facts: Facts) -> tuple[Count, ...]:
+    counts: tuple[Count, ...] = ()
+    if facts.existence is Existence.MISSING:
+        counts = _unknown_recipient(facts.client.network, facts.client.role)
+    if facts.is_bounce and facts.tag.is_bad:
+        counts += (Count(facts.base, "bad_tags_address"),)
+        if facts.client.network:
+            counts += (Count(facts.client.network, "bad_tags"),)
+    return counts
+
+
+def _unknown_recipient(network: str, role: Role) -> tuple[Count, ...]:
+    return (Count(network, "unknown_recipients"),) if network and role is not Role.RELAY else ()
+
+
+def _stage(judgement: Judgement, facts: Facts) -> Stage:
+    return judgement.check.stage_for(null_sender=facts.is_bounce)
+
+
+def _message_decision(transaction: Transaction) -> Decision:
+    decisions = [one.decision for one in transaction.accepted]
+    if transaction.others:
+        decisions.append(ACCEPTED)
+    return policy.mildest(decisions)
+
+
+def _hold_is_full(transaction: Transaction, gather: Gather, now: float) -> bool:
+    one = transaction.accepted[0]
+    return gather.quarantined_today(one.facts.mailbox.domain, now) >= one.settings.quarantine_max
+
+
+def _marks(decision: Decision) -> list[Change]:
+    check = decision.judgement.check.name if decision.judgement else "policy"
+    value = header_value(decision.action.label, f"check={check}", decision.reason)
+    if decision.action is Action.QUARANTINE:
+        return [AddHeader(MARK, value), Hold(f"backstop: {check}")]
+    return [AddHeader(MARK, value), AddHeader("X-Spam-Flag", "YES")]
+
+
+def _records(transaction: Transaction, message: Decision, queue_id: str) -> tuple[Record, ...]:
+    return tuple(
+        _record(one.facts, one.judgements, _carried_out(one.decision, message), queue_id)
+        for one in transaction.accepted
+    )
+
+
+def _carried_out(own: Decision, message: Decision) -> Decision:
+    """A recipient's decision as the message's: milder where another recipient asked for less."""
+    if own.action <= message.action:
+        return own
+    return Decision(message.action, message.reply, own.judgement, own.reason)
+
+
+def _record(facts: Facts, judgements: Iterable[Judgement], decision: Decision, queue_id: str) -> Record:
+    counters = [f"{one.check.name}.{one.finding.result.value}" for one in judgements if _says(one)]
+    failed = [one for one in judgements if one.finding.result in (Result.FAIL, Result.TEMPERROR)]
+    action = decision.action or (Action.OBSERVE if failed else Action.OFF)
+    if facts.is_bounce:
+        counters.append("bounce.seen")
+        counters += [f"proof.{proof.value}" for proof in facts.proofs]
+    if action is not Action.OFF:
+        counters.append(f"action.{action.label}")
+    domain = facts.mailbox.domain
+    if not failed and not facts.is_bounce and decision.action is Action.OFF:
+        return Record(domain, tuple(counters))
+    named = decision.judgement or (failed[0] if failed else None)
+    return Record(
+        domain,
+        tuple(counters),
+        notable=True,
+        queue_id=queue_id,
+        client=facts.client.address,
+        reverse_path=facts.reverse_path.path,
+        recipient=facts.recipient.path,
+        check=named.check.name if named else "",
+        result=named.finding.result.value if named else "",
+        action=action.label if action is not Action.OFF else "accept",
+        reply=str(decision.reply) if decision.reply else "",
+        reason=decision.reason or (named.finding.reason if named else _why_accepted(judgements)),
+    )
+
+
+def _says(judgement: Judgement) -> bool:
+    return judgement.finding.result is not Result.NONE
+
+
+def _why_accepted(judgements: Iterable[Judgement]) -> str:
+    return next((one.finding.reason for one in reversed(tuple(judgements)) if one.finding.reason), "")

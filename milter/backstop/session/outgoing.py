@@ -1,0 +1,133 @@
+"""Outgoing mail: its reverse-path gets a tag, or it is remembered that it has none."""
+
+from enum import Enum
+
+from backstop import batv
+from backstop.address import NULL_SENDER, parse, without_extension
+from backstop.batv import KeyRing
+from backstop.session.questions import Gather, Outgoing
+from backstop.session.transaction import Transaction
+from backstop.verdict import CONTINUE, ChangeSender, Outcome, Record, Verb
+
+
+class Untagged(Enum):
+    """Why an outgoing message goes out without a tag."""
+
+    NULL_SENDER = "null-sender"
+    NOT_OURS = "not-ours"
+    TAGGED_BEFORE = "tagged-before"
+    EXEMPT_SENDER = "exempt-sender"
+    EXEMPT_DESTINATION = "exempt-destination"
+    INTERNAL = "internal"
+    UNTAGGABLE = "untaggable"
+    NO_KEY = "no-key"
+    FORWARD = "forward"
+
+    @property
+    def awaits_bounces(self) -> bool:
+        """Whether untagged bounces may come back to an address that is otherwise tagged.
+
+        Mail among our own recipients does not count: its bounces are written on this side of the milter.
+        """
+        return self in (Untagged.EXEMPT_DESTINATION, Untagged.NO_KEY, Untagged.FORWARD)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the message is mail of a protected domain at all."""
+        return self not in (Untagged.NULL_SENDER, Untagged.NOT_OURS)
+
+
+def rcpt(transaction: Transaction, gather: Gather, path: str, parameters: str, now: float) -> Outcome:
+    """Find out whose mail it is and whether it leaves; our own recipients are not judged."""
+    recipient = parse(path)
+    recipient_domain = recipient.domain if recipient else ""
+    sender_domain = "" if transaction.sender_is_known else transaction.sender_domain
+    sending = gather.outgoing(Outgoing(sender_domain, recipient_domain), now)
+    if sender_domain:
+        transaction.sender_settings = sending.settings
+        transaction.sender_is_known = True
+    settings = transaction.sender_settings
+    if settings is not None and recipient_domain in settings.exempt_destinations:
+        transaction.exempt_destination = True
+    if not sending.recipient_is_ours:
+        transaction.goes_outside = True
+    elif recipient is not None:
+        expected = gather.expected(recipient_domain)
+        tag = batv.parse(recipient, expected.recipient_delimiter)
+        if tag is not None:
+            transaction.strip(path, tag.inner, parameters, expected)
+    return CONTINUE
+
+
+def data(transaction: Transaction, ring: KeyRing, queue_id: str, now: float) -> Outcome:
+    """Let go what will stay untagged; the rest waits for its headers."""
+    reason = _why_untagged(transaction, ring)
+    if reason is None or transaction.strips:
+        return CONTINUE
+    return Outcome(Verb.ACCEPT, records=_untagged(transaction, reason, queue_id, now))
+
+
+def end_of_message(transaction: Transaction, ring: KeyRing, queue_id: str, now: float) -> Outcome:
+    """Tag the reverse-path, unless the headers show a forward: a tag would vouch for a stranger."""
+    strips = tuple(transaction.strips)
+    reason = _why_untagged(transaction, ring)
+    if reason is None and transaction.forwarded and not transaction.login:
+        reason = Untagged.FORWARD
+    if reason is not None:
+        return Outcome(Verb.ACCEPT, changes=strips, records=_untagged(transaction, reason, queue_id, now))
+    sender, settings = transaction.reverse_path, transaction.sender_settings
+    assert sender is not None  # else there was a reason
+    assert settings is not None
+    key = ring.signer(sender.domain)
+    assert key is not None
+    path = batv.sign(sender, key, batv.day_of(now), settings.lifetime, settings.tag_form, settings.tag_case)
+    record = Record(
+        sender.domain,
+        ("outgoing.tagged",),
+        notable=True,
+        queue_id=queue_id,
+        client=transaction.client.address,
+        reverse_path=path,
+        action="tagged",
+    )
+    return Outcome(Verb.ACCEPT, changes=(ChangeSender(path), *strips), records=(record,))
+
+
+def _why_untagged(transaction: Transaction, ring: KeyRing) -> Untagged | None:
+    sender, settings = transaction.reverse_path, transaction.sender_settings
+    if sender is NULL_SENDER:
+        return Untagged.NULL_SENDER
+    if sender is None or settings is None:
+        return Untagged.NOT_OURS
+    if batv.is_tagged(sender):
+        return Untagged.TAGGED_BEFORE
+    if sender in settings.exempt_senders:
+        return Untagged.EXEMPT_SENDER
+    if transaction.exempt_destination:
+        return Untagged.EXEMPT_DESTINATION
+    if not transaction.goes_outside and not settings.tag_internal:
+        return Untagged.INTERNAL
+    if not batv.can_be_tagged(sender):
+        return Untagged.UNTAGGABLE
+    return Untagged.NO_KEY if ring.signer(sender.domain) is None else None
+
+
+def _untagged(transaction: Transaction, reason: Untagged, queue_id: str, now: float) -> tuple[Record, ...]:
+    sender, settings = transaction.reverse_path, transaction.sender_settings
+    if sender is None or settings is None or not reason.is_ours:
+        return ()
+    base = without_extension(sender.local, settings.recipient_delimiter).lower()
+    until = now + settings.lifetime * batv.DAY
+    return (
+        Record(
+            sender.domain,
+            ("outgoing.untagged", f"untagged.{reason.value}"),
+            notable=reason.awaits_bounces,
+            queue_id=queue_id,
+            client=transaction.client.address,
+            reverse_path=sender.path,
+            action="untagged",
+            reason=reason.value,
+            untagged=(f"{base}@{sender.domain}", until) if reason.awaits_bounces else None,
+        ),
+    )

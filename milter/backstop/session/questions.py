@@ -1,0 +1,95 @@
+"""What the session asks outside, and what the outside answers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from backstop.address import Address, Network
+from backstop.batv import KeyRing, Tag
+from backstop.facts import Existence
+from backstop.settings import Block, DomainSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What holds for every domain of this server."""
+
+    ring: KeyRing
+    internal_networks: tuple[Network, ...]
+    relays: tuple[Network, ...]
+    originating_daemons: frozenset[str]
+    reinjecting_daemons: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What was read at the first recipient of a domain, and holds for the transaction."""
+
+    settings: DomainSettings
+    block: Block | None
+    """The block of the domain or of all domains; an address may have one of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """What must be known about a recipient; `known` is what this transaction has read before."""
+
+    recipient: Address
+    mailbox: Address
+    base: str
+    tag: Tag | None
+    bounce: bool
+    network: str
+    sender_domain: str
+    known: Known | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the outside says about a recipient in a protected domain.
+
+    `harvests`: the client is over its limit of unknown recipients; `guesses_tags`: it, or the address
+    together with it, is over the limit of bad tags.
+    """
+
+    known: Known
+    block: Block | None = None
+    existence: Existence = Existence.NOT_ASKED
+    sender_is_ours: bool = False
+    untagged_mail: bool = False
+    harvests: bool = False
+    guesses_tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """What must be known about outgoing mail; an empty domain is not asked about."""
+
+    sender_domain: str
+    recipient_domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What the outside says of outgoing mail: the sender's settings, None for a domain that is not ours."""
+
+    settings: DomainSettings | None
+    recipient_is_ours: bool
+
+
+class Gather(Protocol):
+    """Whatever must be asked outside. No method raises; what stays unanswered is said in the answer."""
+
+    def expected(self, domain: str) -> DomainSettings:
+        """The settings a domain had when last read, or has by the file: no question is asked."""
+
+    def incoming(self, question: Incoming, now: float) -> Answer | None:
+        """Everything about a recipient; None if its domain is not protected."""
+
+    def outgoing(self, question: Outgoing, now: float) -> Sending:
+        """The settings that tag a sender, and whether a recipient's domain is protected."""
+
+    def is_protected(self, domain: str) -> bool:
+        """Whether a domain is ours to protect; not, where nobody knows."""
+
+    def quarantined_today(self, domain: str, now: float) -> int:
+        """How many messages of a domain were quarantined today."""

@@ -1,0 +1,79 @@
+"""What is known between MAIL and the end of one message."""
+
+from dataclasses import dataclass
+
+from backstop.address import NULL_SENDER, Address
+from backstop.facts import Client, Facts, Role
+from backstop.session.questions import Known
+from backstop.settings import DomainSettings, Strip
+from backstop.verdict import Decision, Judgement, ReplaceRecipient
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A recipient in a protected domain that was not refused at RCPT."""
+
+    facts: Facts
+    settings: DomainSettings
+    judgements: tuple[Judgement, ...]
+    decision: Decision
+
+
+class Transaction:
+    """One message under way, and whose it is."""
+
+    __slots__ = (
+        "accepted",
+        "client",
+        "exempt_destination",
+        "forwarded",
+        "goes_outside",
+        "in_doubt",
+        "known",
+        "login",
+        "marks",
+        "others",
+        "reverse_path",
+        "role",
+        "sender_is_known",
+        "sender_settings",
+        "strips",
+    )
+
+    def __init__(self, client: Client, reverse_path: Address | None, login: str) -> None:
+        self.client = client
+        self.reverse_path = reverse_path
+        """None for what is no address."""
+        self.login = login
+        own = bool(login) and client.role is not Role.REINJECTED
+        self.role = Role.OUTGOING if own else client.role
+        self.accepted: list[Accepted] = []
+        """Recipients in protected domains."""
+        self.others = 0
+        """Further recipients that the mail server took."""
+        self.known: dict[str, Known] = {}
+        self.in_doubt = False
+        """A bounce has its one recipient about whom more is to be decided."""
+        self.marks = 0
+        """Headers that look like ours."""
+        self.strips: list[ReplaceRecipient] = []
+        self.sender_is_known = False
+        self.sender_settings: DomainSettings | None = None
+        self.goes_outside = False
+        self.exempt_destination = False
+        self.forwarded = False
+
+    @property
+    def is_bounce(self) -> bool:
+        """Whether it has the null sender."""
+        return self.reverse_path is NULL_SENDER
+
+    @property
+    def sender_domain(self) -> str:
+        """The domain of the reverse-path; empty for the null sender and for what is no address."""
+        return self.reverse_path.domain if self.reverse_path else ""
+
+    def strip(self, path: str, mailbox: Address, parameters: str, settings: DomainSettings) -> None:
+        """Deliver to the mailbox without its tag, where that is the milter's task."""
+        if settings.strip is Strip.MILTER and mailbox.is_plain:
+            self.strips.append(ReplaceRecipient(path, mailbox.path, parameters))
