@@ -29,7 +29,7 @@ _NO_OCTET = re.compile(r"[\ud800-\udc7f\udd00-\udfff]")
 _NEEDS_QUOTES = re.compile(r'[\s()<>\[\]:;@\\,"\x80-\x9f\ud800-\udfff]')
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"(?:@(.*))?', re.DOTALL)
 _DOTS = re.compile(r"[.\u3002\uff0e\uff61]")
-_PLAIN_DOMAIN = re.compile(r"[a-z0-9._-]*[a-z0-9_-]")
+_PLAIN_DOMAIN = re.compile(r"[a-z0-9._-]*[a-z0-9_-]|\[[a-z0-9:._-]+\]")
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -108,7 +108,7 @@ def parse(path: str) -> Address | None:
         elif not local:
             return None
     if written is None:
-        return Address(local, "", "")
+        return Address(local, "", "") if local else NULL_SENDER  # there is one; it is compared by identity
     domain = fold_domain(written)
     return None if domain is None else Address(local, domain, written)
 
@@ -132,9 +132,7 @@ def fold_domain(text: str) -> str | None:
     text = text.lower()
     if len(text) > MAX_DOMAIN_OCTETS:
         return None
-    if _PLAIN_DOMAIN.fullmatch(text) or (text.startswith("[") and text.endswith("]")):
-        return text
-    return None
+    return text if _PLAIN_DOMAIN.fullmatch(text) else None
 
 
 def without_extension(local: str, delimiters: str) -> str:
