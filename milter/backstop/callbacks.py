@@ -120,7 +120,7 @@ class Service:
 
     def finish(self) -> None:
         """Write what waits to be written; for at most a second."""
-        self._journal.stop(1.0)
+        self._journal.stop(time.monotonic() + 1.0)
         self._store.close()
 
     # -- callbacks --------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Records out: one log line a decision, counters and events, all written behind.
 
-A callback only puts things into bounded queues; the thread of `WriteBehind` empties them four times a
-second. So a full pipe or a slow disk never holds mail up: what does not fit is dropped and counted.
+A callback only puts things into bounded queues; threads empty them four times a second. So a full pipe or
+a slow disk never holds mail up: what does not fit is dropped and counted.
 """
 
 import hmac
@@ -17,7 +17,7 @@ from typing import Final
 
 from backstop.adapters import redis_names
 from backstop.adapters.redis_store import Store, pack
-from backstop.adapters.write_behind import WriteBehind
+from backstop.adapters.write_behind import EVERY, WriteBehind
 from backstop.config import LogAddresses
 from backstop.plain import plain
 from backstop.settings import Limits
@@ -80,16 +80,21 @@ class Journal:
         self._dropped = 0
         self._troubles: dict[str, float] = {}
         self._troubled = threading.Lock()
-        self._behind = WriteBehind(store, on_trouble=self.trouble, each_turn=self.write_lines)
+        self._store_was = ""
+        self._behind = WriteBehind(store, on_trouble=self.trouble)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
-        """Start the thread that writes; signals must be blocked around the call."""
+        """Start the threads that write; signals must be blocked around the call."""
         self._behind.start()
+        self._thread.start()
 
-    def stop(self, seconds: float) -> None:
-        """Write what waits, for at most so many seconds, and end the thread."""
-        self._behind.stop(seconds)
-        self.write_lines()
+    def stop(self, deadline: float) -> None:
+        """Write what waits, and end by the deadline (monotonic)."""
+        self._behind.stop(deadline)
+        self._stopping.set()
+        self._thread.join(max(deadline - time.monotonic(), 0))
 
     def take(self, counts: Iterable[Count], records: Iterable[Record], now: float) -> None:
         """Record what was decided; limits are counted at once, and nobody waits for it."""
@@ -124,8 +129,25 @@ class Journal:
         """A fault of ours, with its traceback on one line."""
         self._put(Priority.ERROR, {"bug": place, "queue_id": queue_id, "traceback": trace}, MAX_TRACE)
 
-    def write_lines(self) -> None:
-        """Write the lines that wait, as far as the output takes them without blocking."""
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            stopping = self._stopping.wait(EVERY)
+            self._watch_store()
+            self._write_lines()
+
+    def _watch_store(self) -> None:
+        reason = self._store.reason
+        if reason == self._store_was:
+            return
+        self._store_was = reason
+        if reason:
+            self._put(Priority.WARNING, {"store": "away", "reason": reason})
+        else:
+            self._put(Priority.INFO, {"store": "back"})
+
+    def _write_lines(self) -> None:
+        """As far as the output takes them without blocking."""
         while self._lines:
             batch = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
             if not select.select([], [self._output], [], 0)[1]:
