@@ -29,6 +29,7 @@ _MOST_OWED: Final = 1000
 _FORMS: Final = tuple(b"*%d\r\n" % n + b"$%d\r\n%b\r\n" * n for n in range(16))
 _KIND: Final = re.compile(r"([A-Z]+)(?: |$)")
 _UNFIT: Final = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "BUSY", "UNKILLABLE"})
+_PASSING: Final = _UNFIT | {"OOM", "READONLY", "MISCONF", "NOREPLICAS"}
 _CLUSTER: Final = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT"})
 
 IS_CLUSTER: Final = "it is a Redis Cluster, which Backstop does not work with"
@@ -78,6 +79,11 @@ class ReplyError:
         if self.kind in _UNFIT or self.text.startswith("ERR max number of clients"):
             return self.text
         return ""
+
+    @property
+    def is_passing(self) -> bool:
+        """Whether the command was surely not carried out, and may be another time."""
+        return self.kind in _PASSING or bool(self.unfit)
 
 
 def pack(*words: Word) -> bytes:
