@@ -5,14 +5,15 @@ from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
 from backstop.verdict import NOTHING, Check, Finding, Result
 
+_PASS = Finding(Result.PASS, "a proved bounce to an address that is said never to send")
 _FAIL = Finding(Result.FAIL, "a bounce to an address that never sends")
 
 
 def judge(facts: Facts, settings: DomainSettings) -> Finding:
-    """Compare the mailbox with the listed addresses."""
+    """Compare the mailbox with the listed addresses; a proof shows that this one does send."""
     if not facts.is_bounce or facts.mailbox not in settings.receive_only:
         return NOTHING
-    return _FAIL
+    return _PASS if facts.proofs else _FAIL
 
 
 CHECK = Check(
