@@ -67,8 +67,9 @@ class Facts:
     """One recipient in a protected domain, as a check sees it.
 
     `recipient` is as given, `mailbox` without tag, `base` without tag and extension, folded.
-    `untagged_mail` says that mail of this recipient is under way without a tag, `in_grace` that its domain
-    has signed for too short a time. `harvests` and `guesses_tags` say that limits are exceeded: false also
+    `sender_is_exempt` says that the reverse-path's own domain does not want it tagged, `untagged_mail` that
+    mail of this recipient is under way without a tag, `in_grace` that its domain has signed for too short a
+    time. `harvests` and `guesses_tags` say that limits are exceeded: false also
     where nobody knows.
     """
 
@@ -81,6 +82,7 @@ class Facts:
     existence: Existence = Existence.NOT_ASKED
     sender_is_ours: bool = False
     sender_tag: TagState = TagState.NONE
+    sender_is_exempt: bool = False
     untagged_mail: bool = False
     in_grace: bool = False
     harvests: bool = False

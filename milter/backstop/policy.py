@@ -18,7 +18,7 @@ TOO_MANY_GUESSES: Final = Reply(
 
 
 def effective_action(check: Check, facts: Facts, settings: DomainSettings, block: Block | None) -> Action:
-    """The action of a check for this recipient, after block, grace, relay and postmaster are considered."""
+    """The action of a check for this recipient, after block, grace and who is who are considered."""
     action = settings.actions[check.name]
     counts_at_once = False
     if block is not None and check.under_block is not UnderBlock.NOTHING:
@@ -27,11 +27,8 @@ def effective_action(check: Check, facts: Facts, settings: DomainSettings, block
         counts_at_once = block.by_person
     if check.graced and facts.in_grace and not counts_at_once:
         action = min(action, Action.OBSERVE)
-    if facts.client.role is Role.RELAY:
-        if check.about_client:
-            return Action.OFF
-        if action is Action.REJECT:  # to a relay of ours a 5xx is backscatter: it would write the bounce
-            action = Action.JUNK
+    if check.about_client and facts.client.role is Role.RELAY:
+        return Action.OFF
     if action > Action.OBSERVE and _is_never_refused(facts):
         return Action.OBSERVE
     return action
@@ -49,6 +46,8 @@ def judge(
         finding = check.judge(facts, settings)
         if finding.result is Result.TEMPERROR:  # only ever as strict as the check says, and never a 5xx
             action = check.on_temperror(settings) if action >= Action.TEMPFAIL else Action.OBSERVE
+        elif action is Action.REJECT and facts.client.role is Role.RELAY:
+            action = Action.JUNK  # to a relay of ours a 5xx is backscatter: it would write the bounce
         judgements.append(Judgement(check, finding, action))
     return tuple(judgements)
 
@@ -69,8 +68,13 @@ def decide(judgements: Sequence[Judgement]) -> Decision:
 def too_many_guesses(
     facts: Facts, settings: DomainSettings, block: Block | None, checks: Iterable[Check]
 ) -> Decision | None:
-    """Put a bounce to any tag off while its client guesses tags, wherever a hit would gain something."""
+    """Put a bounce to any tag off while its client guesses tags, wherever a hit would gain something.
+
+    A relay of ours is not the client that guesses.
+    """
     if not facts.guesses_tags or not facts.is_bounce or facts.tag is TagState.NONE:
+        return None
+    if facts.client.role is Role.RELAY:
         return None
     enforced = any(
         effective_action(check, facts, settings, block) > Action.OBSERVE
@@ -88,4 +92,4 @@ def mildest(decisions: Sequence[Decision]) -> Decision:
 
 
 def _is_never_refused(facts: Facts) -> bool:
-    return facts.base.partition("@")[0] in NEVER_REFUSED
+    return facts.base.rpartition("@")[0] in NEVER_REFUSED

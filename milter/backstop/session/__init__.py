@@ -117,6 +117,8 @@ class Session:
     def end_of_message(self, queue_id: str, now: float) -> Outcome:
         """The end of a message that was not answered at DATA: its changes."""
         transaction = self._transaction
+        if transaction.role is Role.REINJECTED:  # a mark it bears may be our own
+            return ACCEPT
         if transaction.role is Role.OUTGOING:
             return outgoing.end_of_message(transaction, self._site.ring, queue_id, now)
         return incoming.end_of_message(transaction, self._gather, queue_id, now)

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from backstop import batv, policy
-from backstop.address import Address, parse, without_extension
+from backstop.address import Address, parse
 from backstop.batv import KeyRing, TagState
 from backstop.checks import CHECKS
-from backstop.facts import Existence, Facts, Role
+from backstop.facts import Client, Existence, Facts, Role
 from backstop.proof import Proof
 from backstop.reply import Reply, Stage, header_value
-from backstop.session.questions import Answer, Gather, Incoming, Known
+from backstop.session.questions import Answer, Gather, Incoming, Known, base_of
 from backstop.session.transaction import Accepted, Transaction
 from backstop.settings import Action, DomainSettings
 from backstop.verdict import (
@@ -56,14 +56,14 @@ def rcpt(
 ) -> Outcome:
     """Judge a recipient as far as it can be judged now."""
     if transaction.in_doubt:
-        return Outcome(Verb.REFUSE, ONE_AT_A_TIME)
+        return _put_off(transaction, transaction.accepted[0].facts.mailbox.domain, path, (), queue_id)
     recipient = parse(path)
     asked = _ask(transaction, gather, recipient, now) if recipient and recipient.domain else None
     if asked is None:
         transaction.others += 1
         return CONTINUE
     question, answer = asked
-    facts = _facts(transaction, ring, question, answer, batv.day_of(now))
+    facts = _facts(transaction, ring, gather, question, answer, batv.day_of(now))
     settings, block = answer.known.settings, answer.block
     counts = _counts(facts)
     judgements = policy.judge(CHECKS, facts, settings, block)
@@ -75,7 +75,7 @@ def rcpt(
     decision = policy.decide(judgements)
     if facts.is_bounce and decision.action > Action.OBSERVE:
         if transaction.accepted or transaction.others:
-            return Outcome(Verb.REFUSE, ONE_AT_A_TIME, counts=counts)
+            return _put_off(transaction, facts.mailbox.domain, path, counts, queue_id)
         transaction.in_doubt = True
     transaction.accepted.append(Accepted(facts, settings, judgements, decision))
     if question.tag is not None:
@@ -89,11 +89,8 @@ def refused_rcpt(transaction: Transaction, gather: Gather, path: str) -> Outcome
     if recipient is None or not gather.is_protected(recipient.domain):
         return CONTINUE
     record = Record(recipient.domain, ("recipient.fail",))
-    return Outcome(
-        Verb.CONTINUE,
-        counts=_unknown_recipient(transaction.client.network, transaction.role),
-        records=(record,),
-    )
+    counts = _of_client(transaction.client, "unknown_recipients")
+    return Outcome(Verb.CONTINUE, counts=counts, records=(record,))
 
 
 def data(transaction: Transaction, queue_id: str) -> Outcome:
@@ -101,27 +98,53 @@ def data(transaction: Transaction, queue_id: str) -> Outcome:
     if not transaction.accepted:
         return ACCEPT
     decision = _message_decision(transaction)
-    if decision.action >= Action.TEMPFAIL:
-        return Outcome(Verb.REFUSE, decision.reply, records=_records(transaction, decision, queue_id))
-    if decision.action is Action.DISCARD:
-        return Outcome(Verb.DISCARD, records=_records(transaction, decision, queue_id))
-    if decision.action > Action.OBSERVE or transaction.strips:
+    if decision.action < Action.DISCARD and (decision.action > Action.OBSERVE or transaction.strips):
         return CONTINUE
-    return Outcome(Verb.ACCEPT, records=_records(transaction, decision, queue_id))
+    return _last_word(transaction, decision, (), queue_id)
 
 
 def end_of_message(transaction: Transaction, gather: Gather, queue_id: str, now: float) -> Outcome:
     """Mark, hold and untag; a mark that somebody else wrote goes."""
-    changes: list[Change] = [
-        RemoveHeader(MARK, index) for index in range(min(transaction.marks, MAX_MARKS), 0, -1)
-    ]
     decision = _message_decision(transaction)
     if decision.action is Action.QUARANTINE and _hold_is_full(transaction, gather, now):
         decision = Decision(Action.JUNK, None, decision.judgement, decision.reason)
+    changes: list[Change] = [
+        RemoveHeader(MARK, index) for index in range(min(transaction.marks, MAX_MARKS), 0, -1)
+    ]
     if decision.action in (Action.JUNK, Action.QUARANTINE):
         changes += _marks(decision)
     changes += transaction.strips
-    return Outcome(Verb.ACCEPT, changes=tuple(changes), records=_records(transaction, decision, queue_id))
+    return _last_word(transaction, decision, tuple(changes), queue_id)
+
+
+def _last_word(
+    transaction: Transaction, decision: Decision, changes: tuple[Change, ...], queue_id: str
+) -> Outcome:
+    records = _records(transaction, decision, queue_id)
+    if decision.action >= Action.TEMPFAIL:
+        return Outcome(Verb.REFUSE, decision.reply, records=records)
+    if decision.action is Action.DISCARD:
+        return Outcome(Verb.DISCARD, records=records)
+    return Outcome(Verb.ACCEPT, changes=changes, records=records)
+
+
+def _put_off(
+    transaction: Transaction, domain: str, path: str, counts: tuple[Count, ...], queue_id: str
+) -> Outcome:
+    """Ask for the recipient alone. `domain` is a protected one: nothing is counted for strange names."""
+    recipient = parse(path)
+    record = Record(
+        domain,
+        (f"action.{Action.TEMPFAIL.label}",),
+        notable=True,
+        queue_id=queue_id,
+        client=transaction.client.address,
+        recipient=recipient.path if recipient else "",
+        action=Action.TEMPFAIL.label,
+        reply=str(ONE_AT_A_TIME),
+        reason="one recipient at a time for the null sender",
+    )
+    return Outcome(Verb.REFUSE, ONE_AT_A_TIME, counts=counts, records=(record,))
 
 
 def _ask(
@@ -144,11 +167,10 @@ def _ask(
 def _question(transaction: Transaction, recipient: Address, delimiter: str, known: Known | None) -> Incoming:
     tag = batv.parse(recipient, delimiter)
     mailbox = tag.inner if tag else recipient
-    base = without_extension(mailbox.local, delimiter).lower()
     return Incoming(
         recipient=recipient,
         mailbox=mailbox,
-        base=f"{base}@{mailbox.domain}",
+        base=base_of(mailbox, delimiter),
         tag=tag,
         bounce=transaction.is_bounce,
         network=transaction.client.network,
@@ -157,21 +179,23 @@ def _question(transaction: Transaction, recipient: Address, delimiter: str, know
     )
 
 
-def _facts(transaction: Transaction, ring: KeyRing, question: Incoming, answer: Answer, today: int) -> Facts:
-    settings = answer.known.settings
+def _facts(
+    transaction: Transaction, ring: KeyRing, gather: Gather, question: Incoming, answer: Answer, today: int
+) -> Facts:
+    settings, sender_is_ours = answer.known.settings, answer.sender_is_ours
+    sender = transaction.reverse_path or UNREADABLE
     tag = batv.verify(question.tag, ring, today) if question.tag else TagState.NONE
     return Facts(
         client=transaction.client,
-        reverse_path=transaction.reverse_path or UNREADABLE,
+        reverse_path=sender,
         recipient=question.recipient,
         mailbox=question.mailbox,
         base=question.base,
         tag=tag,
         existence=answer.existence,
-        sender_is_ours=answer.sender_is_ours,
-        sender_tag=_sender_tag(transaction.reverse_path, ring, today)
-        if answer.sender_is_ours
-        else TagState.NONE,
+        sender_is_ours=sender_is_ours,
+        sender_tag=_sender_tag(sender, ring, today) if sender_is_ours else TagState.NONE,
+        sender_is_exempt=sender_is_ours and sender in gather.expected(sender.domain).exempt_senders,
         untagged_mail=answer.untagged_mail,
         in_grace=_in_grace(ring, question.mailbox.domain, settings, tag, today),
         harvests=answer.harvests,
@@ -180,8 +204,8 @@ def _facts(transaction: Transaction, ring: KeyRing, question: Incoming, answer: 
     )
 
 
-def _sender_tag(sender: Address | None, ring: KeyRing, today: int) -> TagState:
-    tag = batv.parse(sender) if sender else None
+def _sender_tag(sender: Address, ring: KeyRing, today: int) -> TagState:
+    tag = batv.parse(sender)
     return batv.verify(tag, ring, today) if tag else TagState.NONE
 
 
@@ -195,16 +219,15 @@ def _in_grace(ring: KeyRing, domain: str, settings: DomainSettings, tag: TagStat
 def _counts(facts: Facts) -> tuple[Count, ...]:
     counts: tuple[Count, ...] = ()
     if facts.existence is Existence.MISSING:
-        counts = _unknown_recipient(facts.client.network, facts.client.role)
+        counts = _of_client(facts.client, "unknown_recipients")
     if facts.is_bounce and facts.tag.is_bad:
-        counts += (Count(facts.base, "bad_tags_address"),)
-        if facts.client.network:
-            counts += (Count(facts.client.network, "bad_tags"),)
+        counts += (Count(facts.base, "bad_tags_address"), *_of_client(facts.client, "bad_tags"))
     return counts
 
 
-def _unknown_recipient(network: str, role: Role) -> tuple[Count, ...]:
-    return (Count(network, "unknown_recipients"),) if network and role is not Role.RELAY else ()
+def _of_client(client: Client, what: str) -> tuple[Count, ...]:
+    """Relays of ours only bring what others did."""
+    return (Count(client.network, what),) if client.network and client.role is not Role.RELAY else ()
 
 
 def _stage(judgement: Judgement, facts: Facts) -> Stage:
@@ -219,8 +242,8 @@ def _message_decision(transaction: Transaction) -> Decision:
 
 
 def _hold_is_full(transaction: Transaction, gather: Gather, now: float) -> bool:
-    one = transaction.accepted[0]
-    return gather.quarantined_today(one.facts.mailbox.domain, now) >= one.settings.quarantine_max
+    limits = {one.facts.mailbox.domain: one.settings.quarantine_max for one in transaction.accepted}
+    return any(gather.quarantined_today(domain, now) >= limit for domain, limit in limits.items())
 
 
 def _marks(decision: Decision) -> list[Change]:

@@ -3,9 +3,9 @@
 from enum import Enum
 
 from backstop import batv
-from backstop.address import NULL_SENDER, parse, without_extension
+from backstop.address import NULL_SENDER, parse
 from backstop.batv import KeyRing
-from backstop.session.questions import Gather, Outgoing
+from backstop.session.questions import Gather, Outgoing, base_of
 from backstop.session.transaction import Transaction
 from backstop.verdict import CONTINUE, ChangeSender, Outcome, Record, Verb
 
@@ -116,7 +116,7 @@ def _untagged(transaction: Transaction, reason: Untagged, queue_id: str, now: fl
     sender, settings = transaction.reverse_path, transaction.sender_settings
     if sender is None or settings is None or not reason.is_ours:
         return ()
-    base = without_extension(sender.local, settings.recipient_delimiter).lower()
+    base = base_of(sender, settings.recipient_delimiter)
     until = now + settings.lifetime * batv.DAY
     return (
         Record(
@@ -128,6 +128,6 @@ def _untagged(transaction: Transaction, reason: Untagged, queue_id: str, now: fl
             reverse_path=sender.path,
             action="untagged",
             reason=reason.value,
-            untagged=(f"{base}@{sender.domain}", until) if reason.awaits_bounces else None,
+            untagged=(base, until) if reason.awaits_bounces else None,
         ),
     )

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from backstop.address import Address, Network
+from backstop.address import Address, Network, without_extension
 from backstop.batv import KeyRing, Tag
 from backstop.facts import Existence
 from backstop.settings import Block, DomainSettings
@@ -74,6 +74,14 @@ class Sending:
 
     settings: DomainSettings | None
     recipient_is_ours: bool
+
+
+def base_of(mailbox: Address, delimiters: str) -> str:
+    """Under what a mailbox is known outside: without its extension, folded."""
+    local = without_extension(mailbox.local, delimiters)
+    if local is mailbox.local:
+        return mailbox.folded
+    return Address(local, mailbox.domain, mailbox.domain).folded
 
 
 class Gather(Protocol):
