@@ -1,5 +1,6 @@
 """The house: what the project's own files promise to each other."""
 
+import re
 import tomllib
 
 import pytest
@@ -13,6 +14,34 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 def contract(name):
     [found] = [c for c in PROJECT["tool"]["importlinter"]["contracts"] if c["name"] == name]
     return found
+
+
+def pins(name):
+    """What a file of pins holds: name -> version; it holds nothing but pins with hashes."""
+    text = (ROOT / "constraints" / name).read_text()
+    found = {}
+    for entry in re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines():
+        requirement, *hashes = entry.split(" --hash=")
+        assert hashes, entry
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}\s*", each) for each in hashes), entry
+        distribution, version = requirement.partition(";")[0].split("==")
+        found.setdefault(distribution, set()).add(version.strip())
+    return found
+
+
+@pytest.mark.parametrize("name", ["build.txt", "run.txt", "test.txt", "floor.txt"])
+def test_every_pin_has_a_hash_and_no_address(name):
+    assert pins(name)
+    assert "://" not in (ROOT / "constraints" / name).read_text()
+
+
+def test_tests_run_with_the_libraries_the_daemon_is_pinned_to():
+    assert pins("run.txt").items() <= pins("test.txt").items()
+
+
+def test_the_lower_bounds_are_the_floor_that_is_tested():
+    bounds = dict(each.split(">=") for each in PROJECT["project"]["dependencies"])
+    assert {name: pins("floor.txt")[name] for name in bounds} == {name: {low} for name, low in bounds.items()}
 
 
 def test_the_source_root_never_becomes_a_package():
