@@ -1,0 +1,178 @@
+"""One suite for every recipient source: what each of them must say of the same people."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from backstop.adapters.recipients import FileSource, MtaSource, RecipientSource, RedisSource, first_answer
+from backstop.adapters.redis_store import Store
+from backstop.facts import Existence
+from tests.harness.redis_server import RedisServer
+
+
+class Provider(Protocol):
+    """A source, and how its knowledge is set for the test."""
+
+    source: RecipientSource
+
+    def know(self, *locals_: str) -> None: ...
+
+    def ask(self, *locals_: str, now: float = 0.0) -> Existence: ...
+
+
+class OfRedis:
+    def __init__(self, server: RedisServer) -> None:
+        self.source = RedisSource()
+        self._client = server.client()
+        self._store = Store(server.unix_url)
+
+    def know(self, *locals_: str) -> None:
+        self._client.delete("backstop:recipients:ours.test")
+        if locals_:
+            self._client.sadd("backstop:recipients:ours.test", *locals_)
+
+    def ask(self, *locals_: str, now: float = 0.0) -> Existence:
+        replies = self._store.ask(self.source.commands("ours.test", locals_))
+        return self.source.existence("ours.test", locals_, replies, now)
+
+    def close(self) -> None:
+        self._client.close()
+        self._store.close()
+
+
+class OfFile:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.troubles: list[str] = []
+        self.source = FileSource(str(path), self.troubles.append)
+        self._now = 0.0
+
+    def know(self, *locals_: str) -> None:
+        fresh = self.path.with_suffix(".new")
+        fresh.write_text("".join(f"{local}\n" for local in locals_))
+        fresh.rename(self.path)
+
+    def ask(self, *locals_: str, now: float | None = None) -> Existence:
+        self._now += 2
+        assert not self.source.commands("ours.test", locals_)
+        return self.source.existence("ours.test", locals_, None, self._now if now is None else now)
+
+
+@pytest.fixture(params=["redis", "file"])
+def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Provider]:
+    if request.param == "file":
+        yield OfFile(tmp_path / "recipients")
+        return
+    made = OfRedis(request.getfixturevalue("shared_redis"))
+    yield made
+    made.close()
+
+
+class TestEverySource:
+    def test_who_is_there_exists(self, provider: Provider) -> None:
+        provider.know("alice", "bob")
+        assert provider.ask("alice") is Existence.EXISTS
+
+    def test_with_the_extension_or_without(self, provider: Provider) -> None:
+        provider.know("alice")
+        assert provider.ask("alice+list", "alice") is Existence.EXISTS
+
+    def test_who_is_not_there_is_missing(self, provider: Provider) -> None:
+        provider.know("alice")
+        assert provider.ask("nosuch") is Existence.MISSING
+
+    def test_a_source_that_knows_nobody_knows_nothing(self, provider: Provider) -> None:
+        provider.know()
+        assert provider.ask("alice") is Existence.UNKNOWN
+
+    def test_new_people_are_known_at_once(self, provider: Provider) -> None:
+        provider.know("alice", "bob")
+        assert provider.ask("carol") is Existence.MISSING
+        provider.know("alice", "bob", "carol")
+        assert provider.ask("carol") is Existence.EXISTS
+
+    @pytest.mark.parametrize("nasty", ["a b", "a\nb", "x" * 300, "\udce9", "alice\x00", "*", "ß", "-q"])
+    def test_nasty_names_are_nobody(self, provider: Provider, nasty: str) -> None:
+        provider.know("alice")
+        assert provider.ask(nasty) is Existence.MISSING
+
+
+class TestFile:
+    @pytest.fixture
+    def people(self, tmp_path: Path) -> OfFile:
+        made = OfFile(tmp_path / "recipients")
+        made.know(*(f"user{number}" for number in range(10)))
+        assert made.ask("user3") is Existence.EXISTS
+        return made
+
+    def test_a_file_that_was_never_there_says_nothing(self, tmp_path: Path) -> None:
+        people = OfFile(tmp_path / "none")
+        assert people.ask("alice") is Existence.UNKNOWN
+        assert "No such file" in people.troubles[0]
+
+    @pytest.mark.parametrize(
+        ("damage", "said"),
+        [
+            (lambda path: path.unlink(), "No such file"),
+            (lambda path: path.write_text(""), "is empty"),
+            (lambda path: path.write_text("# nobody\n"), "is empty"),
+            (lambda path: path.write_text("user1\nus"), "newline"),
+            (lambda path: path.write_text("user1\nuser2\n"), "more than half"),
+        ],
+    )
+    def test_the_last_good_reading_is_kept(
+        self, people: OfFile, damage: Callable[[Path], None], said: str
+    ) -> None:
+        damage(people.path)
+        assert people.ask("user3") is Existence.EXISTS
+        assert people.ask("nosuch") is Existence.MISSING
+        assert said in people.troubles[0]
+
+    def test_half_may_go(self, people: OfFile) -> None:
+        people.know("user0", "user1", "user2", "user3", "user4")
+        assert people.ask("user9") is Existence.MISSING
+        assert not people.troubles
+
+    def test_comments_case_and_whole_addresses(self, people: OfFile) -> None:
+        people.path.write_text("# people\n Alice # of sales\nbob@ours.test\ncarol@else.test\n" + "x\ny\n" * 9)
+        people.troubles.clear()
+        assert people.ask("alice") is Existence.EXISTS
+        assert people.ask("bob") is Existence.EXISTS
+        assert people.ask("carol") is Existence.MISSING
+
+    def test_it_is_looked_at_once_a_second(self, people: OfFile) -> None:
+        assert people.ask("user3", now=100.0) is Existence.EXISTS
+        people.know(*(f"other{number}" for number in range(10)))
+        assert people.ask("user3", now=100.5) is Existence.EXISTS
+        assert people.ask("user3", now=101.5) is Existence.MISSING
+
+    def test_a_clock_that_goes_back_does_not_stop_it(self, people: OfFile) -> None:
+        people.know(*(f"other{number}" for number in range(10)))
+        assert people.ask("user3", now=-(10**9)) is Existence.MISSING
+
+
+def test_the_mail_server_says_only_what_it_refuses() -> None:
+    source = MtaSource()
+    assert not source.commands("ours.test", ("alice",))
+    assert source.existence("ours.test", ("alice",), (), 0.0) is Existence.NOT_ASKED
+
+
+def test_redis_away_is_unknown() -> None:
+    assert RedisSource().existence("ours.test", ("alice",), None, 0.0) is Existence.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("answers", "together"),
+    [
+        ((), Existence.NOT_ASKED),
+        ((Existence.NOT_ASKED,), Existence.NOT_ASKED),
+        ((Existence.NOT_ASKED, Existence.MISSING), Existence.MISSING),
+        ((Existence.UNKNOWN, Existence.EXISTS), Existence.EXISTS),
+        ((Existence.MISSING, Existence.EXISTS), Existence.MISSING),
+        ((Existence.UNKNOWN, Existence.NOT_ASKED), Existence.UNKNOWN),
+    ],
+)
+def test_the_first_that_knows_is_believed(answers: tuple[Existence, ...], together: Existence) -> None:
+    assert first_answer(answers) is together
