@@ -1,0 +1,32 @@
+"""The key file: read whole or refused with all its faults, changed by `backstop key`, never half written.
+
+What keys are for is `batv`'s business. A secret is in this file and in memory, and nowhere else: no message
+shows what the file holds, only where.
+"""
+
+from backstop.keyfile.changes import (
+    TagsUnderWay,
+    import_key,
+    new_key,
+    raise_lifetime,
+    retire,
+    retire_at_once,
+    rotate,
+)
+from backstop.keyfile.reader import KeyFileError, load, parse
+from backstop.keyfile.writer import text_of, write
+
+__all__ = [
+    "KeyFileError",
+    "TagsUnderWay",
+    "import_key",
+    "load",
+    "new_key",
+    "parse",
+    "raise_lifetime",
+    "retire",
+    "retire_at_once",
+    "rotate",
+    "text_of",
+    "write",
+]
