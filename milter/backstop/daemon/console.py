@@ -1,0 +1,71 @@
+"""The parent's own log lines: `event key=value ...` on stderr, one line an event.
+
+Where stderr is the journal, a line begins with its priority as `<N>`.
+"""
+
+import os
+import select
+import sys
+from collections.abc import Mapping
+from enum import IntEnum
+
+from backstop.plain import plain
+
+
+class Priority(IntEnum):
+    """As syslog(3) numbers them."""
+
+    ERROR = 3
+    WARNING = 4
+    INFO = 6
+
+
+class Console:
+    """Never waits for a reader: while stderr is full, lines are dropped and counted."""
+
+    def __init__(self, descriptor: int = 2, environment: Mapping[str, str] = os.environ) -> None:
+        self._descriptor = descriptor
+        self._priorities = "JOURNAL_STREAM" in environment
+        self._dropped = 0
+
+    def info(self, event: str, **fields: object) -> None:
+        """The ordinary course of things."""
+        self._write(Priority.INFO, event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Mail goes on, but somebody should know."""
+        self._write(Priority.WARNING, event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Something failed."""
+        self._write(Priority.ERROR, event, fields)
+
+    def _write(self, priority: Priority, event: str, fields: dict[str, object]) -> None:
+        if self._dropped:
+            fields = {**fields, "lines_dropped": self._dropped}
+        words = [event, *(f"{name}={_shown(str(value))}" for name, value in fields.items())]
+        mark = f"<{priority.value}>" if self._priorities else ""
+        line = f"{mark}{' '.join(words)}\n"
+        if not select.select([], [self._descriptor], [], 0)[1]:
+            self._dropped += 1
+            return
+        try:
+            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+        except OSError:
+            self._dropped += 1
+            return
+        self._dropped = 0
+
+
+def _shown(value: str) -> str:
+    """Quoted where a blank or a quote would make it several words; what is not printable is escaped."""
+    shown = plain(value.replace("\\", "\\\\"))
+    if shown and not any(mark in shown for mark in ' "='):
+        return shown
+    return '"' + shown.replace('"', '\\"') + '"'
+
+
+def to_terminal(text: str) -> None:
+    """What stops the start, in its own words and lines."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
