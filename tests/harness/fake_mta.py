@@ -5,8 +5,6 @@ sends only the macros the milter listed, and tells the milter of recipients the 
 Single steps, and frames no mail server would send, are in `milter_wire`; its names are offered here too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -158,8 +156,12 @@ class Session:
             **(macros or {}),
         }
         self.messages = 0
-        self.negotiated = self.connection.negotiate()
-        self.greeting = self._greet()
+        try:
+            self.negotiated = self.connection.negotiate()
+            self.greeting = self._greet()
+        except (Hangup, ProtocolError):
+            self.connection.close()
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -1,10 +1,8 @@
 """The milter protocol (version 6) from the mail server's side, blocking, step by step, for tests.
 
-`Connection` speaks single steps and raw frames, also ones no mail server would send.  Whole messages are in
+`Connection` speaks single steps and raw frames, also ones no mail server would send. Whole messages are in
 `fake_mta`, which offers the names of this module too.
 """
-
-from __future__ import annotations
 
 import contextlib
 import socket
@@ -214,7 +212,8 @@ def dial(target: str, timeout: float) -> socket.socket:
 class Connection:
     """One connection to a milter, step by step.
 
-    The steps honour what was negotiated; before `negotiate` everything is sent and an answer awaited.
+    The steps honour what was negotiated; before `negotiate` everything is sent and an answer awaited. After a
+    `Hangup` it is closed.
     `timeout` is the deadline in seconds for each answer.
     """
 
@@ -240,6 +239,7 @@ class Connection:
         try:
             self.socket.sendall(octets)
         except OSError as error:
+            self.close()
             raise Hangup(str(error)) from error
 
     def send(self, command: bytes, payload: bytes = b"") -> None:
@@ -258,8 +258,10 @@ class Connection:
             try:
                 more = self.socket.recv(65536)
             except OSError as error:
+                self.close()
                 raise Hangup(str(error) or type(error).__name__) from error
             if not more:
+                self.close()
                 raise Hangup("closed by the milter")
             self._unread += more
         octets, self._unread = self._unread[:count], self._unread[count:]
