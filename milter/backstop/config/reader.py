@@ -11,8 +11,8 @@ from backstop.batv import KeyRing, TagForm
 from backstop.checks import CHECKS
 from backstop.config import values
 from backstop.config.model import Config, Layer, LogAddresses, Origin
-from backstop.config.ring import KeyFileError
-from backstop.config.ring import load as load_ring
+from backstop.keyfile import KeyFileError
+from backstop.keyfile import load as load_ring
 from backstop.plain import plain
 from backstop.session import Site
 from backstop.settings import PARSERS, DomainSettings, Limits, parse_action, parse_limit
@@ -291,8 +291,8 @@ class Reader:
                 self._fault(
                     self._place(domain, "lifetime", number),
                     f"{settings.lifetime}d is longer than the {key.max_lifetime}d key {key.number} knows:"
-                    " its tags would end too early; raise max_lifetime in the key file, or write"
-                    f' lifetime = "{key.max_lifetime}d"',
+                    f" its tags would end too early; run `backstop key lifetime {settings.lifetime}d`,"
+                    f' or write lifetime = "{key.max_lifetime}d"',
                     "lifetime",
                 )
 
