@@ -26,6 +26,7 @@ _TOO_MANY_DOTS = re.compile(
 _WHERE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _HINTS: Final = {
     "Cannot overwrite a value": "the same name is set twice",
+    "Cannot mutate": "the same table is written in two ways: put its lines under one heading",
     "Cannot declare": "the same table stands there twice: put its lines under one heading",
     "Invalid value": 'a text stands in quotes: name = "value"',
     "Unterminated string": "a closing quote is missing",
@@ -139,9 +140,6 @@ def _syntax(text: str, said: str) -> TomlFault:
     hint = next((hint for start, hint in _HINTS.items() if what.startswith(start)), "")
     if where and where[1]:
         line, column = int(where[1]), f"column {where[2]}: "
-        if what.startswith("Cannot overwrite") and where[2] == "1":  # it has read the end of the line
-            line -= 1
-            column = ""
     else:
         line, column = _line(text.rstrip("\n"), len(text)), "at the end of the file: "
     return TomlFault(f"{column}not TOML: {what}" + (f"; {hint}" if hint else ""), line)

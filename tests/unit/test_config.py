@@ -82,8 +82,8 @@ def test_all_faults_come_at_once_each_on_its_line(load, tmp_path):
     where = tmp_path / "backstop.toml"
     assert str(raised.value).split("\n") == [
         (
-            f'{where}:1: tag_form: it is missing for example.com; write tag_form = "subaddress" where the mail'
-            ' server\'s recipient_delimiter has a +, else tag_form = "prvs" (`backstop setup postfix` tells)'
+            f'{where}:1: tag_form: it is missing for example.com; write tag_form = "subaddress" where the'
+            ' mail server\'s recipient_delimiter has a +, else tag_form = "prvs" (`backstop setup postfix` tells)'
         ),
         f'{where}:4: domains: a domain is wanted, not the address "a@b"; write what stands behind its @',
         f"{where}:6: workers: a whole number from 0 to 256 is wanted, without quotes",

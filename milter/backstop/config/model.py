@@ -8,7 +8,7 @@ from typing import Final
 
 from backstop.batv import KeyRing
 from backstop.session import Site
-from backstop.settings import DomainSettings, Limits
+from backstop.settings import PARSERS, DomainSettings, Limits
 
 
 class LogAddresses(Enum):
@@ -54,7 +54,7 @@ BUILT_IN: Final = Origin(Layer.BUILT_IN, Layer.BUILT_IN.value)
 class Config:
     """Everything a file says. `domains` are folded; only those with a table of their own are in `by_domain`.
 
-    `origins` goes by domain ("" for all of them) and name of the setting; `origin` reads it.
+    `origins` goes by domain ("" for all of them) and setting, or `actions.<check>`; `origin` reads it.
     """
 
     path: Path
@@ -77,5 +77,10 @@ class Config:
         return self.by_domain.get(domain, self.defaults)
 
     def origin(self, domain: str, name: str) -> Origin:
-        """Where the file has a domain's setting from; an action goes by the name of its check."""
-        return self.origins.get((domain, name)) or self.origins.get(("", name)) or BUILT_IN
+        """Where the file has a domain's setting from.
+
+        An action goes by its check's name, or by `actions.<check>` where a setting has that name too.
+        """
+        wanted = name if name in PARSERS or "." in name else f"actions.{name}"
+        places = ((domain, wanted), ("", wanted))
+        return next((self.origins[place] for place in places if place in self.origins), BUILT_IN)

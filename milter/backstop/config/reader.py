@@ -237,7 +237,7 @@ class Reader:
             return {}
         found = {}
         for name, value in self._known(table, CHECK_NAMES, place).items():
-            self._note(domain, name, (*place, name))
+            self._note(domain, f"actions.{name}", (*place, name))
             action = self._value(parse_action, value, (*place, name))
             if action is not None:
                 found[name] = action
@@ -291,8 +291,8 @@ class Reader:
                 self._fault(
                     self._place(domain, "lifetime", number),
                     f"{settings.lifetime}d is longer than the {key.max_lifetime}d key {key.number} knows:"
-                    f" its tags would end too early; run `backstop key lifetime {settings.lifetime}d`,"
-                    f' or write lifetime = "{key.max_lifetime}d"',
+                    f" its tags would end too early; give `backstop key lifetime {settings.lifetime}d`"
+                    f' first, or write lifetime = "{key.max_lifetime}d"',
                     "lifetime",
                 )
 
