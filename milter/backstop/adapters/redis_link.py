@@ -25,6 +25,7 @@ MOST_OCTETS: Final = 1_000_000
 """Of one reply. A longer one is not read to its end: its place is taken by `ReplyError("TOOBIG", ...)`."""
 
 _CHUNK: Final = 65536
+_MANY_OWED: Final = 100
 _MOST_OWED: Final = 1000
 _FORMS: Final = tuple(b"*%d\r\n" % n + b"$%d\r\n%b\r\n" * n for n in range(16))
 _KIND: Final = re.compile(r"([A-Z]+)(?: |$)")
@@ -32,6 +33,7 @@ _UNFIT: Final = frozenset({"LOADING", "MASTERDOWN", "NOAUTH", "NOPERM", "BUSY", 
 _PASSING: Final = _UNFIT | {"OOM", "READONLY", "MISCONF", "NOREPLICAS"}
 _CLUSTER: Final = frozenset({"MOVED", "ASK", "CLUSTERDOWN", "TRYAGAIN", "CROSSSLOT"})
 
+NO_REDIS: Final = "what answers there does not speak Redis's protocol"
 IS_CLUSTER: Final = "it is a Redis Cluster, which Backstop does not work with"
 
 Word: TypeAlias = bytes | str | int
@@ -164,21 +166,30 @@ class Link:
         except OSError as error:
             raise LinkClosed(words_of(error), replies) from None
         except hiredis.HiredisError:
-            raise LinkBroken("what answers there does not speak Redis's protocol", replies) from None
+            raise LinkBroken(NO_REDIS, replies) from None
         return replies
 
     def post(self, packed: bytes, count: int) -> None:
-        """Send commands whose replies nobody wants; they are dropped when the connection is next used."""
-        if self.owed > _MOST_OWED:
-            raise LinkBroken("nobody fetches the answers", ())
+        """Send commands whose replies nobody wants; they are dropped when the connection is next used.
+
+        What a server that lags behind does not take at once is not sent.
+        """
         try:
+            if self.owed > _MANY_OWED:
+                self._fetch_owed()
+            if self.owed > _MOST_OWED:
+                return
             if self._kernel_waits:
                 sent = self._sock.send(packed, socket.MSG_DONTWAIT)
             else:
                 self._sock.sendall(packed)
                 sent = len(packed)
+        except BlockingIOError:
+            return
         except OSError as error:
             raise LinkClosed(words_of(error), ()) from None
+        except hiredis.HiredisError:
+            raise LinkBroken(NO_REDIS, ()) from None
         if sent != len(packed):
             raise LinkLate("it takes no more", ())
         self.owed += count
@@ -192,9 +203,7 @@ class Link:
         """Whether the other side said something unasked, which is that it closed."""
         if self.owed:
             return False
-        poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
-        return bool(poll.poll(0))
+        return self._is_readable()
 
     def close(self) -> None:
         """Close it here. In a forked process this leaves the parent's connection alone."""
@@ -236,6 +245,20 @@ class Link:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _timeval(seconds))
         else:
             self._sock.settimeout(seconds)
+
+    def _fetch_owed(self) -> None:
+        while self._is_readable():
+            chunk = self._recv(_CHUNK)
+            if not chunk:
+                raise ConnectionResetError("it closed the connection")
+            self._feed(chunk)
+            while self.owed and self._gets() is not False:
+                self.owed -= 1
+
+    def _is_readable(self) -> bool:
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _failed(self, text: str) -> ReplyError:
         error = ReplyError.of(text)

@@ -8,6 +8,7 @@ from typing import Any
 
 from backstop.adapters.redis_link import (
     IS_CLUSTER,
+    NO_REDIS,
     Link,
     Reply,
     ReplyError,
@@ -95,7 +96,7 @@ def _greet(link: Link, user: str, password: str, database: int, deadline: float)
         case list(said):
             keys = [word for word in said[::2] if isinstance(word, bytes)]
             return dict(zip(keys, said[1::2], strict=False))
-    raise StoreUnavailable("what answers there does not speak Redis's protocol")
+    raise StoreUnavailable(NO_REDIS)
 
 
 def _judge(said: Mapping[bytes, Reply], place: Place) -> None:
