@@ -58,12 +58,12 @@ def rcpt(
     if transaction.in_doubt:
         return _put_off(transaction, transaction.accepted[0].facts.mailbox.domain, path, (), queue_id)
     recipient = parse(path)
-    asked = _ask(transaction, gather, recipient, now) if recipient and recipient.domain else None
+    asked = ask(transaction, gather, recipient, now) if recipient and recipient.domain else None
     if asked is None:
         transaction.others += 1
         return CONTINUE
     question, answer = asked
-    facts = _facts(transaction, ring, gather, question, answer, batv.day_of(now))
+    facts = facts_of(transaction, ring, gather, question, answer, batv.day_of(now))
     settings, block = answer.known.settings, answer.block
     counts = _counts(facts)
     judgements = policy.judge(CHECKS, facts, settings, block)
@@ -147,9 +147,10 @@ def _put_off(
     return Outcome(Verb.REFUSE, ONE_AT_A_TIME, counts=counts, records=(record,))
 
 
-def _ask(
+def ask(
     transaction: Transaction, gather: Gather, recipient: Address, now: float
 ) -> tuple[Incoming, Answer] | None:
+    """What is asked about a recipient, and the answer; None if its domain is not protected."""
     known = transaction.known.get(recipient.domain)
     settings = known.settings if known else gather.expected(recipient.domain)
     question = _question(transaction, recipient, settings.recipient_delimiter, known)
@@ -179,9 +180,10 @@ def _question(transaction: Transaction, recipient: Address, delimiter: str, know
     )
 
 
-def _facts(
+def facts_of(
     transaction: Transaction, ring: KeyRing, gather: Gather, question: Incoming, answer: Answer, today: int
 ) -> Facts:
+    """Everything known about a recipient, as checks read it."""
     settings, sender_is_ours = answer.known.settings, answer.sender_is_ours
     sender = transaction.reverse_path or UNREADABLE
     tag = batv.verify(question.tag, ring, today) if question.tag else TagState.NONE
