@@ -23,9 +23,14 @@ QUEUE_DAYS: Final = 5
 MAX_LIST: Final = 10_000
 """Entries of a list in a setting."""
 
+MAX_TEXT: Final = 1_000_000
+"""Characters of a setting in Redis."""
+
 _E = TypeVar("_E", bound=Enum)
 
-_DURATION = re.compile(r"(\d{1,9})([smhdw])")
+_DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
+_COUNT = re.compile(r"0*([0-9]{1,9})")
+_DELIMITERS = re.compile(r"[!#$%&'*+./=?^_`{|}~-]{0,8}")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 _TRUE: Final = ("1", "on", "yes", "true")
 _FALSE: Final = ("0", "off", "no", "false")
@@ -117,8 +122,8 @@ class Addresses:
 
     def __init__(self, entries: Iterable[str] = ()) -> None:
         self.entries = tuple(entries)
-        wild = [entry for entry in self.entries if "*" in entry or "?" in entry]
-        plain = [entry for entry in self.entries if entry not in wild]
+        wild = [entry for entry in self.entries if _is_pattern(entry)]
+        plain = [entry for entry in self.entries if not _is_pattern(entry)]
         self._domains = frozenset(entry[1:] for entry in plain if entry.startswith("@"))
         self._exact = frozenset(entry for entry in plain if not entry.startswith("@"))
         self._patterns = tuple(re.compile(fnmatch.translate(entry)) for entry in wild)
@@ -183,7 +188,7 @@ def duration_text(seconds: int) -> str:
 
 def parse_duration(value: object) -> int:
     """Seconds of `90s`, `15m`, `12h`, `2d`, `1w`."""
-    match = _DURATION.fullmatch(_text(value).lower())
+    match = _DURATION.fullmatch(_text(value).strip().lower())
     if match is None:
         raise ValueError('a duration such as "12h" or "2d" is wanted')
     return int(match[1]) * _UNITS[match[2]]
@@ -210,12 +215,13 @@ def parse_block(text: str) -> Action | None:
 def parse_limit(value: object) -> Limit:
     """`20/10m`: twenty in ten minutes."""
     count, slash, window = _text(value).partition("/")
-    if not slash or not count.isascii() or not count.isdigit() or not 0 < int(count[:9]) <= 10**6:
+    number = _COUNT.fullmatch(count.strip())
+    if not slash or number is None or not 0 < int(number[1]) <= 10**6:
         raise ValueError('a limit such as "20/10m" is wanted')
     seconds = parse_duration(window)
     if not 0 < seconds <= DAY:
         raise ValueError("the window of a limit is between 1s and 1d")
-    return Limit(int(count), seconds)
+    return Limit(int(number[1]), seconds)
 
 
 def _text(value: object) -> str:
@@ -233,8 +239,8 @@ def _truth(value: object) -> bool:
 
 
 def _number(value: object) -> int:
-    if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
-        value = int(value.strip()[:9])
+    if isinstance(value, str) and (match := _COUNT.fullmatch(value.strip())):
+        value = int(match[1])
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 10**8:
         raise ValueError("a whole number from 0 on is wanted")
     return value
@@ -242,7 +248,7 @@ def _number(value: object) -> int:
 
 def _list(value: object) -> list[str]:
     if isinstance(value, str):
-        value = re.split(r"[\s,]+", value.strip(" ,")) if value.strip(" ,") else []
+        value = [entry for entry in re.split(r"[\s,]+", value) if entry]
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise ValueError("a list of texts is wanted")
     if len(value) > MAX_LIST:
@@ -278,12 +284,15 @@ def _one_of(kind: type[_E]) -> Callable[[object], _E]:
 
 
 def _proof(value: object) -> tuple[Proof, ...]:
-    return tuple(_one_of(Proof)(entry) for entry in _list(value))
+    kinds = tuple(_one_of(Proof)(entry) for entry in _list(value))
+    if not kinds:
+        raise ValueError("at least one kind of proof is wanted: without any every bounce would be unproved")
+    return kinds
 
 
 def _delimiter(value: object) -> str:
     text = _text(value)
-    if not text.isascii() or any(char.isalnum() or char in '@"<>\\ ' for char in text) or len(text) > 8:
+    if _DELIMITERS.fullmatch(text) is None:
         raise ValueError('the delimiter characters of Postfix\'s recipient_delimiter are wanted, such as "+"')
     return text
 
@@ -307,8 +316,9 @@ def _addresses(value: object) -> Addresses:
     entries = []
     for entry in _list(value):
         text = entry.strip().lower()
-        if "*" in text or "?" in text:
-            entries.append(text)
+        if _is_pattern(text):
+            local, at, domain = text.rpartition("@")
+            entries.append(f"{local}{at}{domain if _is_pattern(domain) else fold_domain(domain) or domain}")
             continue
         address = parse(f"x{text}" if text.startswith("@") else text)
         if address is None or not address.domain:
@@ -317,13 +327,17 @@ def _addresses(value: object) -> Addresses:
     return Addresses(entries)
 
 
+def _is_pattern(entry: str) -> bool:
+    return "*" in entry or "?" in entry
+
+
 def _domains(value: object) -> frozenset[str]:
-    folded = {}
+    folded = set()
     for entry in _list(value):
         domain = fold_domain(entry.strip().removeprefix("@"))
         if not domain:
             raise ValueError(f'a domain is wanted, not "{entry[:80]}"')
-        folded[domain] = entry
+        folded.add(domain)
     return frozenset(folded)
 
 
@@ -356,23 +370,34 @@ def override(base: DomainSettings, texts: Mapping[str, str]) -> tuple[DomainSett
     values: dict[str, Any] = {}
     actions: dict[str, Action] = {}
     for name, text in texts.items():
-        if name in base.actions and (text.strip().upper() in Action.__members__ or name not in PARSERS):
-            try:
+        try:
+            if _names_action(base, name, text):
                 actions[name] = parse_action(text)
-            except ValueError as error:
-                faults.append(f"{name}: {error}")
-        elif name in PARSERS:
-            try:
-                value = PARSERS[name](text)
-            except ValueError as error:
-                faults.append(f"{name}: {error}")
-                continue
-            if name == "recipients" and any(source.kind is SourceKind.FILE for source in value):
-                faults.append("recipients: a file is named in the configuration file only")
             else:
-                values[name] = value
-        else:
-            faults.append(f"{name[:80]}: no setting and no check has this name")
+                values[name] = _value(name, text)
+        except ValueError as error:
+            faults.append(f"{name[:80]}: {error}")
+    form = values.get("tag_form", base.tag_form)
+    if form is TagForm.SUBADDRESS and "+" not in values.get("recipient_delimiter", base.recipient_delimiter):
+        wrong = [name for name in ("tag_form", "recipient_delimiter") if values.pop(name, None) is not None]
+        faults += [f'{name}: sub-address tags want a "+" in recipient_delimiter' for name in wrong]
     if actions:
         values["actions"] = {**base.actions, **actions}
     return (replace(base, **values) if values else base), tuple(faults)
+
+
+def _names_action(base: DomainSettings, name: str, text: str) -> bool:
+    """`receive_only` is a check and a setting: its value tells which is meant."""
+    return name in base.actions and (name not in PARSERS or text.strip().upper() in Action.__members__)
+
+
+def _value(name: str, text: str) -> Any:
+    parser = PARSERS.get(name)
+    if parser is None:
+        raise ValueError("no setting and no check has this name")
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"at most {MAX_TEXT} characters are wanted")
+    value = parser(text)
+    if name == "recipients" and any(source.kind is SourceKind.FILE for source in value):
+        raise ValueError("a file is named in the configuration file only")
+    return value
