@@ -1,0 +1,115 @@
+"""What is wrong in Postfix where bounces are to be refused, and is not for `setup` to mend."""
+
+from collections.abc import Iterator
+
+from backstop.setup.postfix.maps import plain
+from backstop.setup.postfix.plan import LookupFailed, Remark, View, warning
+from backstop.setup.postfix.words import DomainClass, parse_milter, split_list
+
+# A user that no site has, to ask tables about.
+_NOBODY = "backstop-asks-for-nobody"
+
+#: The table of users of each class, that says who exists.
+_USERS = {
+    DomainClass.LOCAL: "local_recipient_maps",
+    DomainClass.MAILBOX: "virtual_mailbox_maps",
+    DomainClass.RELAY: "relay_recipient_maps",
+}
+
+
+def find_pitfalls(view: View) -> Iterator[Remark]:
+    """Find what the administrator should know before bounces are refused."""
+    yield from _protocol(view)
+    yield from _milters(view)
+    yield from _unknown_users(view)
+    yield from _tables(view)
+    yield from _senders(view)
+
+
+def _protocol(view: View) -> Iterator[Remark]:
+    if view.expanded.get("smtpd_forbid_bare_newline", "no") == "no":
+        yield warning(
+            "smtpd_forbid_bare_newline is off: strangers can smuggle mail past every filter "
+            "(set it to normalize, or to yes where this Postfix knows no other; Postfix 3.7.9 or newer)"
+        )
+
+
+def _milters(view: View) -> Iterator[Remark]:
+    if view.expanded.get("milter_default_action") == "accept":
+        yield warning("milter_default_action = accept: while a milter is away, its mail passes unchecked")
+    entries = {item for name in ("smtpd_milters", "non_smtpd_milters") for item in view.list(name)}
+    for entry in sorted((parse_milter(item) for item in entries), key=lambda entry: entry.socket):
+        if entry.option("default_action") == "accept":
+            yield warning(
+                f"milter {entry.socket}: default_action=accept lets mail pass unchecked while it is away"
+            )
+    if classes := view.expanded.get("internal_mail_filter_classes"):
+        yield warning(
+            f"internal_mail_filter_classes = {classes}: Postfix's own reports go through the milters; "
+            "leave it empty"
+        )
+    if view.expanded.get("smtpd_milter_maps"):
+        yield warning("smtpd_milter_maps: the clients it names pass Backstop by")
+    overrides = split_list(view.expanded.get("receive_override_options", ""))
+    if "no_milters" in overrides:
+        yield warning("receive_override_options in main.cf holds no_milters: no milter is called at all")
+    if "no_address_mappings" in overrides:
+        yield warning("receive_override_options in main.cf holds no_address_mappings: tags are not taken off")
+
+
+def _unknown_users(view: View) -> Iterator[Remark]:
+    classes = set(view.classes.values())
+    for kind, name in _USERS.items():
+        if kind in classes and not view.expanded.get(name, "").strip():
+            domains = ", ".join(sorted(domain for domain, each in view.classes.items() if each is kind))
+            yield warning(
+                f"{name} is empty: Postfix takes mail for any user of {domains}, and returns it later to "
+                "people who may never have written; name the table of users"
+            )
+    unlisted = {"reject_unlisted_recipient", "check_recipient_maps"}
+    if view.expanded.get("smtpd_reject_unlisted_recipient") == "no" and not unlisted & set(
+        view.list("smtpd_recipient_restrictions")
+    ):
+        yield warning(
+            "smtpd_reject_unlisted_recipient = no: mail for unknown users is taken and returned later"
+        )
+    if DomainClass.LOCAL in classes and view.expanded.get("luser_relay"):
+        yield warning("luser_relay takes the mail of users that do not exist, bounces to forged ones too")
+
+
+def _tables(view: View) -> Iterator[Remark]:
+    """Ask the tables about addresses that should not be in them."""
+    for domain, kind in view.classes.items():
+        for name in ("virtual_alias_maps", _USERS.get(kind, "")):
+            if name and _has(view, name, f"@{domain}"):
+                yield warning(f"{name} has @{domain}: every user of it exists, forged ones too")
+        tagged = f"prvs=0000abcdef={_NOBODY}@{domain}", f"{_NOBODY}+prvs=0000abcdef@{domain}"
+        for name in ("recipient_canonical_maps", "canonical_maps", "virtual_alias_maps"):
+            if any(_has(view, name, address) for address in tagged) and not _has(view, name, f"@{domain}"):
+                yield warning(
+                    f"{name} in main.cf rewrites tagged addresses of {domain}, of users that do not exist "
+                    "too: Postfix takes their mail and returns it later; take that table out"
+                )
+
+
+def _has(view: View, name: str, key: str) -> bool:
+    try:
+        return any(view.lookup(table, key) for table in plain(view.expanded.get(name, "")))
+    except LookupFailed:
+        # Whoever cannot be asked has said nothing; Postfix itself complains of the table in its log.
+        return False
+
+
+def _senders(view: View) -> Iterator[Remark]:
+    """Rewriting of senders, measured with a tagged sender.
+
+    Both canonical maps and smtp(8)'s generic maps act on what the milter made. In the sub-address form they find
+    the user and carry the tag over to another address, for which it is not good, or drop it; in the prvs form
+    they find nobody.
+    """
+    for name in ("sender_canonical_maps", "canonical_maps", "masquerade_domains", "smtp_generic_maps"):
+        if view.expanded.get(name):
+            yield warning(
+                f"{name} is set: where it rewrites a tagged sender of ours, the tag no longer fits the address "
+                "(sub-address form), or it is not rewritten (prvs form): put such senders into exempt_senders"
+            )
