@@ -134,12 +134,21 @@ class Service:
             for stage, names in MACROS:
                 ctx.setsymlist(stage, names)
         quiet = milter.NOREPLY if offered & milter.P_NR_MAIL else milter.CONTINUE
-        ctx.setpriv(Connection(Session(self._config.site, self._gather), quiet))
-        self._open.add(id(ctx))
+        self._open_connection(ctx, quiet)
         return int(milter.CONTINUE)
 
+    def _open_connection(self, ctx: Any, quiet: int) -> Connection:
+        connection = Connection(Session(self._config.site, self._gather), quiet)
+        ctx.setpriv(connection)
+        self._open.add(id(ctx))
+        return connection
+
+    def _connection(self, ctx: Any) -> Connection:
+        """What was opened at the negotiation, which libmilter lets a peer leave out; no mail server does."""
+        return ctx.getpriv() or self._open_connection(ctx, int(milter.CONTINUE))
+
     def _connect(self, ctx: Any, host: str, _family: int, address: Any) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         try:
             daemon = ctx.getsymval("{daemon_name}") or ""
             connection.session.connect(host, _client_address(address), daemon)
@@ -148,7 +157,7 @@ class Service:
         return connection.quiet
 
     def _mail(self, ctx: Any, path: bytes, *_parameters: bytes) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         try:
             connection.broken = False
             connection.session.mail(_decoded(path), ctx.getsymval("{auth_authen}") or "")
@@ -157,7 +166,7 @@ class Service:
         return connection.quiet
 
     def _rcpt(self, ctx: Any, path: bytes, *parameters: bytes) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         if connection.broken:
             return self._answer_to_bug(ctx, connection)
         now = time.time()
@@ -175,7 +184,7 @@ class Service:
             return self._answer_to_bug(ctx, connection)
 
     def _data(self, ctx: Any) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         if connection.broken:
             return self._answer_to_bug(ctx, connection)
         now = time.time()
@@ -187,7 +196,7 @@ class Service:
             return self._answer_to_bug(ctx, connection)
 
     def _header(self, ctx: Any, name: str, _value: bytes) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         try:
             connection.session.header(name)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
@@ -195,7 +204,7 @@ class Service:
         return connection.quiet
 
     def _end_of_message(self, ctx: Any) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         if connection.broken:
             return self._answer_to_bug(ctx, connection)
         now = time.time()
@@ -207,7 +216,7 @@ class Service:
             return self._answer_to_bug(ctx, connection)
 
     def _abort(self, ctx: Any) -> int:
-        connection: Connection = ctx.getpriv()
+        connection = self._connection(ctx)
         connection.broken = False
         connection.session.abort()
         return int(milter.CONTINUE)
