@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backstop.callbacks import Service
-from backstop.config import ConfigurationError, load
+from backstop.config import ConfigurationError, check
 from backstop.daemon.console import Console, to_terminal
 from backstop.daemon.listener import CannotListen, Listener
 from backstop.daemon.signals import Signals
@@ -25,7 +25,11 @@ def serve(config_path: Path) -> int:
     """
 
     def build() -> Blueprint:
-        config = load(config_path)
+        config, faults, warnings = check(config_path)
+        if config is None:
+            raise ConfigurationError(faults)
+        for warning in warnings:
+            Console().warning("configuration", warning=warning)
         return Blueprint(config.socket, config.workers, Service(config))
 
     return run(build)
