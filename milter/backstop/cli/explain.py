@@ -1,8 +1,298 @@
-"""The command `explain`."""
+"""The command `explain`: a stored message and its envelope through the session's own code."""
 
 import argparse
-from typing import Any
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from backstop.cli import output
+from backstop.cli.output import CommandFailed
+
+if TYPE_CHECKING:
+    from backstop.cli.explained import Case
+    from backstop.cli.store import Toggles
+    from backstop.config import Config
+    from backstop.gather import Gather
+    from backstop.session import Session
+    from backstop.verdict import Change, Outcome
+
+SOMEBODY: Final = "192.0.2.1"
+"""A client outside that nobody has: RFC 5737."""
+
+LOCAL: Final = "local"
+MAX_OCTETS: Final = 1_000_000
+QUEUE_ID: Final = "explain"
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add it to the command's own."""
+    explain = commands.add_parser(
+        "explain",
+        help="what each check says of a stored message, and what would change it",
+        description="Judge a stored message as the daemon would now; nothing is written or counted.",
+    )
+    explain.add_argument("file", metavar="FILE", type=Path, help="the message, as it was stored")
+    explain.add_argument("--from", dest="sender", metavar="ADDRESS", required=True, help="'<>' for a bounce")
+    explain.add_argument("--to", dest="recipients", metavar="ADDRESS", action="append", required=True)
+    explain.add_argument(
+        "--client", metavar="IP", default=SOMEBODY, help=f"who brings it ({SOMEBODY}), or {LOCAL}"
+    )
+    explain.add_argument("--helo", metavar="NAME", default="", help="what the client calls itself")
+    explain.add_argument("--login", metavar="USER", default="", help="the name the client logged in with")
+    explain.add_argument(
+        "--offline", action="store_true", help="by the configuration file, without the store"
+    )
+    explain.add_argument("--json", action="store_true", help="print one JSON object")
+    explain.set_defaults(run=_explain)
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from backstop.cli.store import load_config
+    from backstop.facts import Role
+    from backstop.session import NOT_BY_SMTP, Session
+
+    client = _client(arguments.client)
+    headers = list(_header_names(arguments.file))
+    config = load_config(arguments.config)
+    toggles, gather, troubles = _gather(config, offline=arguments.offline)
+    session = Session(config.site, gather)
+    session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
+    session.mail(arguments.sender, arguments.login)
+    story = _Story(config, toggles, gather, session, time.time())
+    for recipient in arguments.recipients:
+        story.rcpt(recipient)
+    story.end(headers)
+    if arguments.json:
+        output.say_json({"client": client, "role": session.transaction.role.name.lower(), **story.as_json()})
+        return os.EX_OK
+    role = "outgoing mail" if session.transaction.role is Role.OUTGOING else "incoming mail"
+    by = " through a relay of ours" if session.transaction.role is Role.RELAY else ""
+    output.say(f"from {arguments.sender} by client {client}: {role}{by}")
+    story.tell()
+    for trouble in dict.fromkeys(troubles):
+        output.say(f"trouble: {trouble}")
+    return os.EX_OK
+
+
+def _client(text: str) -> str:
+    import ipaddress
+
+    if text == LOCAL:
+        return text
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise CommandFailed(f'--client: an IP address is wanted, or {LOCAL}, not "{text}"') from None
+
+
+def _header_names(path: Path) -> Iterator[str]:
+    """The name of each header, as the mail server tells them: an mbox's first line is none."""
+    try:
+        with path.open("rb") as file:
+            octets = file.read(MAX_OCTETS)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise CommandFailed(f"{path}: cannot be read: {reason}", status=os.EX_NOINPUT) from None
+    for number, line in enumerate(octets.splitlines()):
+        if not line:
+            return
+        name, colon, _ = line.partition(b":")
+        if colon and not line.startswith((b" ", b"\t")) and not (number == 0 and line.startswith(b"From ")):
+            yield name.rstrip().decode("ascii", "replace")
+
+
+def _gather(config: "Config", *, offline: bool) -> "tuple[Toggles | None, Gather, list[str]]":
+    from backstop.adapters.redis_store import Store
+    from backstop.cli.store import TIMEOUT, Toggles
+    from backstop.gather import Gather
+
+    troubles: list[str] = []
+    store = Store(config.store, connections=1, timeout=TIMEOUT)
+    if offline:
+        store.close()
+        return None, Gather(config, store, troubles.append), troubles
+    toggles = Toggles(config)
+    if not store.probe():
+        raise CommandFailed(
+            f"the store {store} cannot be reached: {store.reason}; --offline judges by the file alone",
+            status=os.EX_UNAVAILABLE,
+        )
+    return toggles, Gather(config, store, troubles.append), troubles
+
+
+class _Story:
+    """One message, recipient by recipient, and how it ends."""
+
+    def __init__(
+        self, config: "Config", toggles: "Toggles | None", gather: "Gather", session: "Session", now: float
+    ) -> None:
+        self._config = config
+        self._toggles = toggles
+        self._gather = gather
+        self._session = session
+        self._now = now
+        self._recipients: list[tuple[str, Case | None, Outcome]] = []
+        self._end: tuple[str, Outcome] | None = None
+
+    def rcpt(self, path: str) -> None:
+        """One more recipient, unless the mail server would know better."""
+        case = self._case(path)
+        outcome = self._session.rcpt(path, "", self._now, QUEUE_ID)
+        self._recipients.append((path, case, outcome))
+
+    def end(self, headers: list[str]) -> None:
+        """DATA, and where that is not the last word the headers and the end of the message."""
+        from backstop.verdict import Verb
+
+        if all(outcome.verb is Verb.REFUSE for _, _, outcome in self._recipients):
+            return
+        outcome = self._session.data(QUEUE_ID, self._now)
+        stage = "at DATA"
+        if outcome.verb is Verb.CONTINUE:
+            for name in headers:
+                self._session.header(name)
+            outcome = self._session.end_of_message(QUEUE_ID, self._now)
+            stage = "at the end of the message"
+        self._end = stage, outcome
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        from backstop.cli.explained import as_json
+
+        return {
+            "recipients": [
+                {
+                    "to": path,
+                    "at_rcpt": "taken" if outcome.reply is None else str(outcome.reply),
+                    "judged": None if case is None else as_json(case),
+                }
+                for path, case, outcome in self._recipients
+            ],
+            "end": None if self._end is None else {"stage": self._end[0], "outcome": list(self._ends())},
+        }
+
+    def tell(self) -> None:
+        """For people."""
+        for path, case, outcome in self._recipients:
+            output.say()
+            output.say(f"to {path}")
+            if case is not None:
+                _tell_case(case)
+            elif not self._is_outgoing:
+                output.say("  not judged: its domain is not protected here, or this is no address")
+            if outcome.reply is not None:
+                output.say(f"  at RCPT: {outcome.reply}")
+        output.say()
+        if self._end is None:
+            output.say("in the end: no recipient is left, so no message is taken")
+        for line in self._ends():
+            output.say(f"in the end, {self._end[0] if self._end else ''}: {line}")
+        for _, case, _ in self._recipients:
+            alternatives = [] if case is None else case.alternatives()
+            for number, one in enumerate(alternatives):
+                if number == 0:
+                    output.say()
+                    output.say(f"what would change it for {case.facts.base if case else ''}")
+                output.say(f"  {one.change}")
+                output.say(f"      {one.decision}")
+
+    @property
+    def _is_outgoing(self) -> bool:
+        from backstop.facts import Role
+
+        return self._session.transaction.role is Role.OUTGOING
+
+    def _ends(self) -> Iterator[str]:
+        """What is done in the end, one line each."""
+        from backstop.verdict import Verb
+
+        if self._end is None:
+            return
+        outcome = self._end[1]
+        if outcome.reply is not None:
+            yield str(outcome.reply)
+            return
+        if outcome.verb is Verb.DISCARD:
+            yield "accepted and dropped"
+            return
+        yield from (_change_text(change) for change in outcome.changes)
+        if self._is_outgoing and not any("reverse-path" in _change_text(one) for one in outcome.changes):
+            reasons = [record.reason for record in outcome.records if record.reason]
+            yield f"sent without a tag: {_WHY_UNTAGGED.get(reasons[0] if reasons else '', 'not ours to tag')}"
+        elif not outcome.changes:
+            yield "accepted, nothing is changed"
+
+    def _case(self, path: str) -> "Case | None":
+        from backstop.address import parse
+        from backstop.batv import day_of
+        from backstop.cli import effective
+        from backstop.cli.explained import Case
+        from backstop.facts import Role
+        from backstop.session import incoming
+
+        transaction = self._session.transaction
+        recipient = parse(path)
+        if transaction.role not in (Role.INCOMING, Role.RELAY) or recipient is None or not recipient.domain:
+            return None
+        asked = incoming.ask(transaction, self._gather, recipient, self._now)
+        if asked is None:
+            return None
+        question, answer = asked
+        ring, domain = self._config.ring, recipient.domain
+        facts = incoming.facts_of(transaction, ring, self._gather, question, answer, day_of(self._now))
+        if self._toggles is None:
+            found = effective.by_file(self._config, domain)
+        else:
+            found = effective.read(self._config, self._toggles, domain)
+        return Case(
+            facts, answer.known.settings, answer.block, found, _grace_end(self._config, answer, domain)
+        )
+
+
+def _grace_end(config: "Config", answer: Any, domain: str) -> str:
+    from backstop.cli.times import date_text
+
+    since = config.ring.oldest_day(domain)
+    return "" if since is None else date_text(since + answer.known.settings.grace_days)
+
+
+def _tell_case(case: "Case") -> None:
+    facts = case.facts
+    output.say(f"  mailbox {facts.base}, tag: {facts.tag.value}")
+    if case.block is not None:
+        output.say(f"  block of {case.block.name or 'all domains'}: {case.block.action.label}")
+    if facts.in_grace:
+        output.say(f"  in grace until {case.grace_until}" if case.grace_until else "  no key signs")
+    output.say()
+    output.table(("check", "finding", "action", "from", "why"), [one.as_row() for one in case.checks()])
+
+
+def _change_text(change: "Change") -> str:
+    from backstop.verdict import AddHeader, ChangeSender, Hold, RemoveHeader, ReplaceRecipient
+
+    match change:
+        case AddHeader(name, value):
+            return f"accepted, with the header {name}: {value}"
+        case RemoveHeader(name, index):
+            return f"the forged header {name} (number {index}) is removed"
+        case ChangeSender(path):
+            return f"the reverse-path becomes {path}"
+        case ReplaceRecipient(old, new, _):
+            return f"delivered to {new} in place of {old}"
+        case Hold(reason):
+            return f"held in the mail server's queue: {reason}"
+
+
+_WHY_UNTAGGED: Final = {
+    "null-sender": "it has the null sender",
+    "not-ours": "the sender's domain is not protected here",
+    "tagged-before": "the reverse-path carries a tag already",
+    "exempt-sender": "the sender is in exempt_senders",
+    "exempt-destination": "one of its recipients is in exempt_destinations",
+    "internal": "it stays among our own domains (tag_internal)",
+    "untaggable": "no tag fits into this address",
+    "no-key": "no key signs for the sender's domain: backstop key new",
+    "forward": "its headers show a forward of somebody else's mail",
+}
