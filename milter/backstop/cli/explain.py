@@ -170,7 +170,18 @@ class _Story:
                 }
                 for path, case, outcome in self._recipients
             ],
-            "end": None if self._end is None else {"stage": self._end[0], "outcome": list(self._ends())},
+            "end": self._end_as_json(),
+        }
+
+    def _end_as_json(self) -> dict[str, Any] | None:
+        if self._end is None:
+            return None
+        stage, outcome = self._end
+        return {
+            "stage": stage,
+            "verb": outcome.verb.value,
+            "reply": None if outcome.reply is None else str(outcome.reply),
+            "done": list(self._ends()),
         }
 
     def tell(self) -> None:

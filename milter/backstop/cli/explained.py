@@ -86,9 +86,8 @@ class Case:
         wanted = self.settings.actions[check.name]
         place = str(self.effective.origin(f"{ACTIONS}{check.name}"))
         block = self.block
-        if block is not None and check.under_block is not UnderBlock.NOTHING:
-            if check.under_block is UnderBlock.REPLACES or block.action > wanted:
-                wanted, place = block.action, f"block of {block.name or 'all domains'}"
+        if block is not None and _counts_for(block, check, wanted):
+            wanted, place = block.action, f"block of {block.name or 'all domains'}"
         if action is wanted:
             return place
         by = f"{wanted.label} by {place}"
@@ -152,6 +151,12 @@ class Case:
             actions: Mapping[str, Action] = {**self.settings.actions, check.name: wanted}
             other = replace(self, settings=replace(self.settings, actions=actions))
             yield f"its setting: backstop domain set {domain} {check.name} {wanted.label}", other
+
+
+def _counts_for(block: Block, check: Check, action: Action) -> bool:
+    if check.under_block is UnderBlock.RAISES:
+        return block.action > action
+    return check.under_block is UnderBlock.REPLACES
 
 
 def outcome_text(decision: Decision) -> str:
