@@ -23,6 +23,7 @@ from backstop.keyfile import (
     new_key,
     parse,
     raise_lifetime,
+    read,
     retire,
     retire_at_once,
     rotate,
@@ -125,8 +126,6 @@ FAULTS = [
     (GOOD.replace("[[key]]", "[key]"), 4, "[[key]]"),
     ("key = 1", 1, "[[key]]"),
     ('key = ["x"]', 1, "[[key]]"),
-    ("[memory]\n" + f'secret_hex = "{HEX}"', 1, "no key signs"),
-    (GOOD.replace('"sign"', '"verify"'), 1, "no key signs"),
     (GOOD.replace("number = 1", "number = 10"), 5, "digit"),
     (GOOD.replace("number = 1", "number = -1"), 5, "digit"),
     (GOOD.replace("number = 1", 'number = "1"'), 5, "digit"),
@@ -192,11 +191,10 @@ def test_all_faults_at_once(tmp_path):
     path.chmod(0o644)
     with pytest.raises(KeyFileError) as raised:
         load(path)
-    assert len(raised.value.faults) == 5
+    assert len(raised.value.faults) == 4
     assert str(raised.value) == "\n".join(raised.value.faults)
     assert raised.value.faults[0].startswith(f"{path}: others can read it (mode 0644)")
-    assert raised.value.faults[1].startswith(f"{path}:1: no key signs")
-    assert raised.value.faults[2].startswith(f"{path}:5: number: ")
+    assert raised.value.faults[1].startswith(f"{path}:5: number: ")
     assert raised.value.__cause__ is None
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
 
@@ -231,6 +229,15 @@ def test_what_is_not_there_or_no_file(tmp_path):
     assert "cannot be read" in refusal(tmp_path / "loop")
     (tmp_path / "large").write_bytes(b"#" * 1_000_001)
     assert "larger" in refusal(tmp_path / "large")
+
+
+@pytest.mark.parametrize(
+    "text", [GOOD.replace('"sign"', '"verify"'), GOOD.split("[[key]]", maxsplit=1)[0], "# nothing\n"]
+)
+def test_a_file_in_which_no_key_signs_is_good_for_mending_only(tmp_path, text):
+    path = key_file(tmp_path, text)
+    assert "no key signs" in refusal(path)
+    assert new_key(read(path), ["*"], TODAY, 11).signer("example.com")
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o700])

@@ -13,7 +13,7 @@ from backstop.keyfile.changes import (
     retire_at_once,
     rotate,
 )
-from backstop.keyfile.reader import KeyFileError, load, parse
+from backstop.keyfile.reader import KeyFileError, load, parse, read
 from backstop.keyfile.writer import text_of, write
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "new_key",
     "parse",
     "raise_lifetime",
+    "read",
     "retire",
     "retire_at_once",
     "rotate",

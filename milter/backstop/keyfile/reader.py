@@ -40,7 +40,15 @@ class KeyFileError(Exception):
 
 
 def load(path: Path) -> KeyRing:
-    """The keys in a file. Raises `KeyFileError` with every fault there is."""
+    """The keys in a file, of which one signs. Raises `KeyFileError` with every fault there is."""
+    ring = read(path)
+    if not any(key.state is KeyState.SIGN for key in ring.keys):
+        raise KeyFileError([f"{path}: no key signs; make one with `backstop key new`"])
+    return ring
+
+
+def read(path: Path) -> KeyRing:
+    """The same for who wants to mend it: perhaps no key signs."""
     octets, faults = _octets(path)
     ring, more = parse(octets, day_of(time.time()))
     if faults or more:
@@ -53,7 +61,7 @@ def load(path: Path) -> KeyRing:
 def parse(octets: bytes, today: int) -> tuple[KeyRing, tuple[tuple[int, str], ...]]:
     """The keys in a file's octets, and what is wrong there, with its line; `today` in days since 1970."""
     if not octets.strip():
-        return KeyRing(()), ((1, "the file is empty; make a key with `backstop key new`"),)
+        return KeyRing(()), ((1, "the file is empty; remove it, and make a key with `backstop key new`"),)
     try:
         file = parse_toml(octets)
     except TomlFault as fault:
@@ -128,8 +136,6 @@ class _Reader:
             if (key := self._key(table, ("key", number))) is not None:
                 places[number] = key
         self._compare(places)
-        if not any(table.get("state") == KeyState.SIGN.value for table in tables):
-            self._fault((), "no key signs; make one with `backstop key new`")
         return KeyRing(places.values(), memory)
 
     def _fault(self, place: Place, text: str) -> None:
