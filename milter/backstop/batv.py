@@ -114,6 +114,12 @@ class Key:
         """Whether the key is for this domain."""
         return domain in self.domains or "*" in self.domains
 
+    def signed_on(self, day: int) -> bool:
+        """Whether the key still signed on a day, as far as anybody wrote down."""
+        if self.verify_since is None:
+            return self.state is not KeyState.RETIRED
+        return day <= self.verify_since
+
 
 class KeyRing:
     """All keys, found by number and domain. A key that names the domain comes before one for `*`."""
@@ -142,12 +148,19 @@ class KeyRing:
         return self._signing.get(domain) or self._signing.get("*")
 
     def oldest_day(self, domain: str) -> int | None:
-        """Since which day (days since 1970) tags may have been issued; None where no key signs."""
-        if self.signer(domain) is None:
+        """Since which day (days since 1970) tags are issued without a gap; None where no key signs."""
+        signer = self.signer(domain)
+        if signer is None:
             return None
-        return min(
-            key.created for key in self.keys if key.state is not KeyState.RETIRED and key.serves(domain)
-        )
+        since = signer.created
+        # From each key to the one that gave way to it; a retired one verifies no more, but it did sign.
+        while earlier := [
+            key.created
+            for key in self.keys
+            if key.created < since and key.serves(domain) and key.signed_on(since)
+        ]:
+            since = min(earlier)
+        return since
 
 
 @dataclass(frozen=True, slots=True)

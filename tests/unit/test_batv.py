@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from dataclasses import replace
 
 import pytest
 
@@ -375,6 +376,21 @@ def test_since_when_tags_may_have_been_issued():
     assert KeyRing([new]).oldest_day("example.com") == TODAY - 1
     assert KeyRing([old]).oldest_day("example.com") is None
     assert KeyRing([]).oldest_day("example.com") is None
+
+
+def test_retiring_a_key_begins_no_new_grace():
+    retired = replace(key_with(1, state=KeyState.RETIRED, created=TODAY - 500), verify_since=TODAY - 13)
+    signing = key_with(2, b"the key after the old one", created=TODAY - 13)
+    assert KeyRing([retired, signing]).oldest_day("example.com") == TODAY - 500
+    before = replace(key_with(3, state=KeyState.RETIRED, created=TODAY - 900), verify_since=TODAY - 500)
+    assert KeyRing([signing, retired, before]).oldest_day("example.com") == TODAY - 900
+
+
+def test_after_a_time_without_tags_they_are_new_again():
+    for state in (KeyState.RETIRED, KeyState.VERIFY):
+        rested = replace(key_with(1, state=state, created=TODAY - 500), verify_since=TODAY - 20)
+        signing = key_with(2, b"the key after the old one", created=TODAY - 13)
+        assert KeyRing([rested, signing]).oldest_day("example.com") == TODAY - 13
 
 
 def test_a_secret_is_never_shown():
