@@ -94,19 +94,26 @@ def _octets(path: Path) -> bytes:
         raise TomlFault("there is no such file; name another with --config FILE") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise TomlFault(f"cannot be opened: {_reason(error)}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise TomlFault("this is a directory; the file itself is wanted")
-        if not stat.S_ISREG(mode):
-            raise TomlFault("this is no ordinary file")
-        try:
-            octets = file.read(MAX_OCTETS + 1)
-        except OSError as error:
-            raise TomlFault(f"cannot be read: {_reason(error)}") from None
+    try:
+        octets = _content(descriptor)
+    finally:
+        os.close(descriptor)
     if len(octets) > MAX_OCTETS:
         raise TomlFault(f"the file is larger than {MAX_OCTETS:,} octets")
     return octets
+
+
+def _content(descriptor: int) -> bytes:
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISDIR(mode):
+        raise TomlFault("this is a directory; the file itself is wanted")
+    if not stat.S_ISREG(mode):
+        raise TomlFault("this is no ordinary file")
+    try:
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_OCTETS + 1)
+    except OSError as error:
+        raise TomlFault(f"cannot be read: {_reason(error)}") from None
 
 
 def _reason(error: OSError | ValueError) -> str:

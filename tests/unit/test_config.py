@@ -82,8 +82,9 @@ def test_all_faults_come_at_once_each_on_its_line(load, tmp_path):
     where = tmp_path / "backstop.toml"
     assert str(raised.value).split("\n") == [
         (
-            f'{where}:1: tag_form: it is missing for example.com; write tag_form = "subaddress" where the'
-            ' mail server\'s recipient_delimiter has a +, else tag_form = "prvs" (`backstop setup postfix` tells)'
+            f'{where}:1: tag_form: it is missing for example.com; write tag_form = "subaddress" where'
+            " the mail server's recipient_delimiter has a +, else"
+            ' tag_form = "prvs" (`backstop setup postfix` tells)'
         ),
         f'{where}:4: domains: a domain is wanted, not the address "a@b"; write what stands behind its @',
         f"{where}:6: workers: a whole number from 0 to 256 is wanted, without quotes",
@@ -96,3 +97,72 @@ def test_a_file_that_is_not_there():
     assert config_ is None
     assert faults == ("/nonexistent/backstop.toml: there is no such file; name another with --config FILE",)
     assert warnings == ()
+
+
+def warned(tmp_path, keys, text, now=NOW):
+    path = tmp_path / "backstop.toml"
+    path.write_text(text.replace("KEYS", str(keys)))
+    loaded, faults, warnings = config.check(path, now)
+    assert faults == ()
+    assert loaded is not None
+    return [warning.removeprefix(f"{path}:") for warning in warnings]
+
+
+QUIET = (
+    'keys = "KEYS"\nsocket = "unix:/tmp/x.sock"\ndomains = ["example.com"]\n[defaults]\ntag_form = "prvs"\n'
+)
+
+
+def test_a_good_file_has_no_warning(tmp_path, keys):
+    assert warned(tmp_path, keys, QUIET) == []
+
+
+def test_a_domain_in_grace_is_a_warning_with_the_date_it_ends(tmp_path, keys):
+    created = 1767225600.0  # 2026-01-01, as the key says
+    said = "3: domains: example.com is in grace until 2026-01-17: until then a missing tag is only observed"
+    assert warned(tmp_path, keys, QUIET, created) == [said]
+    assert warned(tmp_path, keys, QUIET, created + 15.9 * 86400) == [said]
+    assert warned(tmp_path, keys, QUIET, created + 16 * 86400) == []
+    assert warned(tmp_path, keys, QUIET + 'grace = "0d"\n', created) == []
+
+
+def test_a_domain_without_a_key_is_a_warning(tmp_path, keys):
+    keys.chmod(0o600)
+    keys.write_text(KEYS.replace('"*"', '"example.org"'))
+    (warning,) = warned(tmp_path, keys, QUIET)
+    assert warning.startswith("3: domains: no key signs for example.com: mail goes out without tags")
+
+
+def test_tcp_is_a_warning_and_beyond_this_machine_another(tmp_path, keys):
+    slow, *more = warned(tmp_path, keys, QUIET.replace("unix:/tmp/x.sock", "inet:8891@127.0.0.1"))
+    assert slow.startswith("2: socket: TCP is slow here")
+    assert more == []
+    assert len(warned(tmp_path, keys, QUIET.replace("unix:/tmp/x.sock", "inet:8891@192.0.2.1"))) == 2
+
+
+def test_a_missing_recipient_file_is_a_warning(tmp_path, keys):
+    (warning,) = warned(tmp_path, keys, QUIET + 'recipients = ["file:/nonexistent/list"]\n')
+    assert "there is no file /nonexistent/list" in warning
+
+
+def test_a_password_in_a_file_that_everybody_reads_is_a_warning_without_it(tmp_path, keys):
+    text = QUIET.replace("domains", 'store = "redis://:secret-word@h:1/0"\ndomains')
+    (warning,) = warned(tmp_path, keys, text)
+    assert warning.startswith("3: store: it holds a password, and everybody can read")
+    assert "secret-word" not in warning
+
+
+def test_the_form_of_domains_that_only_redis_names(load):
+    found = load(
+        'keys = "KEYS"\ndomains = ["example.com"]\n[domain."example.com"]\ntag_form = "subaddress"\n'
+    )
+    assert found.settings_for("other.example").tag_form is TagForm.SUBADDRESS
+
+
+def test_the_action_of_a_check_and_a_setting_of_the_same_name(load):
+    found = load(
+        'keys = "KEYS"\ndomains = ["example.com"]\n[defaults]\ntag_form = "prvs"\n'
+        'receive_only = ["news@example.com"]\n[domain."example.com"]\nactions = { receive_only = "junk" }\n'
+    )
+    assert "[defaults]" in str(found.origin("example.com", "receive_only"))
+    assert '[domain."example.com"]' in str(found.origin("example.com", "actions.receive_only"))

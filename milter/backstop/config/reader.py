@@ -204,7 +204,7 @@ class Reader:
                 continue
             if domain in found:
                 self._fault(place, f"another heading is for {domain} too; put the lines under one")
-            elif domain in domains:
+            elif domain in domains or not domains:  # without any, that is the fault
                 found[domain] = self._settings(domain, table, defaults, place)
             elif isinstance(table, dict) and any(isinstance(inner, dict) for inner in table.values()):
                 self._fault(place, 'a domain stands in quotes here: [domain."example.com"]')
