@@ -44,6 +44,7 @@ class Daemon:
         self.config = self.folder / "config"
         self.socket = self.folder / "run" / "milter.sock"
         self.socket.parent.mkdir()
+        self.user = os.geteuid() if user is None else user
         if user is not None:
             self.folder.chmod(0o755)
             os.chown(self.socket.parent, user, user)

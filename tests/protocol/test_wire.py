@@ -12,6 +12,7 @@ import pytest
 from tests.harness.daemon import BACKSTOP, Daemon
 from tests.harness.fake_mta import Connection, Hangup, Message, ProtocolError, Verdict, dial, frame
 from tests.harness.waiting import wait_for
+from tests.protocol.conftest import backstop_settings
 
 GOOD = Message("<a@remote.example>", ("<user@example.com>",))
 COMMANDS = b"ABCDEHLMNOQRTUKX\0\xff"
@@ -21,23 +22,8 @@ COMMANDS = b"ABCDEHLMNOQRTUKX\0\xff"
 def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
     """`backstop serve`, without its Redis; one for all the tests here."""
     with Daemon(BACKSTOP) as real:
-        configure(real)
+        real.configure(backstop_settings(real))
         yield real.start()
-
-
-def configure(real: Daemon, defaults: str = "") -> None:
-    """A small configuration, and a key file if there is none yet."""
-    keys = real.folder / "keys.toml"
-    if not keys.exists():
-        keys.write_text(
-            '[[key]]\nnumber = 1\nsecret = "sixteen octets or more"\nstate = "sign"\ndomains = ["*"]\n'
-            'created = 2026-01-01\nmax_lifetime = "11d"\n'
-        )
-        keys.chmod(0o400)
-    real.configure(
-        f'socket = "{real.target}"\nworkers = 2\nkeys = "{keys}"\ndomains = ["example.com"]\n'
-        f'store = "redis://127.0.0.1:1/0"\n[defaults]\ntag_form = "prvs"\n{defaults}'
-    )
 
 
 @pytest.fixture(autouse=True)
