@@ -15,12 +15,21 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "milter")]
 
 from tests.harness.mail_host import MailHost, bounce  # noqa: E402 - found by the path just set
-from tests.harness.smtp import SmtpClient, deliver  # noqa: E402 - the same
+from tests.harness.smtp import SmtpClient, SmtpReply, deliver  # noqa: E402 - the same
 
+Said = tuple[str, SmtpReply]
 ENDS = {signal.SIGINT, signal.SIGTERM}
 ALICE = "alice@our.test"
 FRIEND = "friend@else.test"
 FORGED = {"subaddress": "alice+prvs=1234abcdef@our.test", "prvs": "prvs=1234abcdef=alice@our.test"}
+
+
+def envelope(client: SmtpClient, reverse_path: str, recipient: str) -> list[Said]:
+    """MAIL and RCPT."""
+    return [
+        (f"MAIL FROM:<{reverse_path}>", client.mail(reverse_path)),
+        (f"RCPT TO:<{recipient}>", client.rcpt(recipient)),
+    ]
 
 
 class Story:
@@ -43,14 +52,14 @@ class Story:
         self.true &= holds
         print(f"  {'ok  ' if holds else 'NOT '} {claim}")
 
-    def session(self, title: str, talk: Callable[[SmtpClient], list[str]], expected: str) -> None:
-        """An SMTP dialogue from outside; its last reply must begin as expected."""
-        with self.host.outside() as client:
-            lines = talk(client)
+    def session(self, title: str, talk: Callable[[SmtpClient], list[Said]], expected: int) -> None:
+        """An SMTP dialogue from outside; its last reply must have the expected code."""
         print(f"  {title}")
-        for line in lines:
-            print(f"      {line}")
-        self.claim(f"answered {expected}", holds=lines[-1].split(" ", 1)[-1].startswith(expected))
+        with self.host.outside() as client:
+            said = talk(client)
+        for command, reply in said:
+            print(f"      {command:60} {reply}")
+        self.claim(f"answered {expected}", holds=said[-1][1].code == expected)
 
     def run(self) -> bool:
         """All chapters."""
@@ -77,11 +86,12 @@ class Story:
         """A genuine bounce from outside, and one that our own Postfix writes."""
         self.chapter("A genuine bounce is delivered")
 
-        def talk(client: SmtpClient) -> list[str]:
+        def talk(client: SmtpClient) -> list[Said]:
             result = deliver(client, "", (self.tagged,), bounce(self.tagged, "Genuine report from outside"))
-            return [f"MAIL FROM:<> RCPT TO:<{self.tagged}> DATA: {result.end}"]
+            assert result.end is not None, "the recipient was refused"
+            return [(f"MAIL FROM:<> RCPT TO:<{self.tagged}> DATA", result.end)]
 
-        self.session("a stranger returns it:", talk, "250")
+        self.session("a stranger returns it:", talk, 250)
         self.host.next_hop.answer("RCPT", "nobody@*", "550 5.1.1 no such user")
         with self.host.postfix.own_user() as client:
             deliver(client, ALICE, ("nobody@else.test",), b"Subject: lost\r\n\r\nHello?\r\n")
@@ -98,34 +108,25 @@ class Story:
         self.chapter("Forged bounces are refused in the session")
         forged = FORGED[self.host.form]
 
-        def forged_tag(client: SmtpClient) -> list[str]:
-            return [f"MAIL FROM:<> {client.mail('')}", f"RCPT TO:<{forged}> {client.rcpt(forged)}"]
+        def to(recipient: str) -> Callable[[SmtpClient], list[Said]]:
+            return lambda client: envelope(client, "", recipient)
 
-        def no_tag(client: SmtpClient) -> list[str]:
-            lines = [f"MAIL FROM:<> {client.mail('')}", f"RCPT TO:<{ALICE}> {client.rcpt(ALICE)}"]
-            return [*lines, f"DATA {client.command('DATA')}"]
+        def no_tag(client: SmtpClient) -> list[Said]:
+            return [*envelope(client, "", ALICE), ("DATA", client.command("DATA"))]
 
-        def callback(client: SmtpClient) -> list[str]:
-            return [f"MAIL FROM:<> {client.mail('')}", f"RCPT TO:<{ALICE}> {client.rcpt(ALICE)}"]
-
-        self.session("a bounce to a forged tag:", forged_tag, "550")
-        self.session("a bounce without a tag:", no_tag, "550")
-        self.session(
-            "a server that only asks whether alice exists (callback) is never refused:", callback, "250"
-        )
+        self.session("a bounce to a forged tag:", to(forged), 550)
+        self.session("a bounce without a tag:", no_tag, 550)
+        self.session("a server that only asks whether alice exists is never refused:", to(ALICE), 250)
 
     def never_a_source(self) -> None:
         """Unknown users are refused, tagged or not."""
         self.chapter("This server accepts nothing that it would have to bounce")
         unknown = self.host.tagged("nosuch@our.test")
-
-        def talk(client: SmtpClient) -> list[str]:
-            return [
-                f"MAIL FROM:<a@b.test> {client.mail('a@b.test')}",
-                f"RCPT TO:<{unknown}> {client.rcpt(unknown)}",
-            ]
-
-        self.session("a good tag of a user who does not exist:", talk, "550")
+        self.session(
+            "a good tag of a user who does not exist:",
+            lambda client: envelope(client, "a@b.test", unknown),
+            550,
+        )
 
     def the_switch(self) -> None:
         """One key in Redis."""

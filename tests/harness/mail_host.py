@@ -9,11 +9,16 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from backstop import batv
+from backstop.address import parse
+from backstop.batv import Key
+from backstop.keyfile import load as load_keys
 from tests.harness.daemon import BACKSTOP, Daemon
 from tests.harness.next_hop import NextHop
 from tests.harness.postfix import PrivatePostfix, Site, scratch
@@ -21,6 +26,7 @@ from tests.harness.redis_server import RedisServer
 from tests.harness.smtp import SmtpClient
 from tests.harness.waiting import wait_for
 
+LIFETIME = 11
 DOMAINS = ("our.test", "virt.test", "relay.test")
 """Those of `Site` that this host protects."""
 
@@ -136,6 +142,19 @@ class MailHost:
     def tagged(self, address: str) -> str:
         """The address with a tag of today, as `backstop tag sign` makes it."""
         return self.backstop("tag", "sign", address).strip()
+
+    def signing_key(self) -> Key:
+        """The key that signs, read from the key file."""
+        key = load_keys(self.keys).signer(DOMAINS[0])
+        assert key is not None
+        return key
+
+    def sign(self, address: str, key: Key, age: int = 0) -> str:
+        """The address as it was tagged `age` days ago, without a process for each."""
+        parsed = parse(address)
+        assert parsed is not None
+        today = batv.day_of(time.time()) - age
+        return batv.sign(parsed, key, today, LIFETIME, batv.TagForm(self.form))
 
     def counters(self, domain: str = "our.test") -> dict[str, int]:
         """The domain's counters since ever."""
