@@ -191,7 +191,7 @@ class WriteBehind:
         owed = self._owed
         if (key, field) in owed:
             owed[key, field] += amount
-        elif len(owed) < self._most_keys * _FIELDS_PER_EVENT:
+        elif len(owed) < self._most_keys * _FIELDS_PER_EVENT or key == _OWN:
             owed[key, field] = amount
         else:
             with self._lock:
