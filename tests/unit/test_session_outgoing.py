@@ -289,6 +289,12 @@ def test_the_mail_server_strips_otherwise():
     assert (outcome.verb, outcome.changes) == (Verb.ACCEPT, ())
 
 
+def test_what_could_not_have_been_tagged_here_is_not_rewritten():
+    outside = protecting(settings({"strip": Strip.MILTER}))
+    outcome = Talk(outside).mail("<>").accept(f'<"a b+prvs=1234abcdef"@{OURS}>').rest()
+    assert outcome.changes == ()
+
+
 def test_a_recipient_that_was_refused_is_never_stripped():
     # addrcpt would bring it back to life.
     outside = protecting(settings({"strip": Strip.MILTER}, tag=Action.REJECT))

@@ -3,10 +3,11 @@
 import pytest
 
 from backstop.facts import Existence, Role
-from backstop.settings import Action
+from backstop.settings import Action, Addresses
 from backstop.verdict import CONTINUE, AddHeader, ChangeSender, Count, Record, Verb
 from tests.harness.engine import (
     ALICE,
+    ALSO_OURS,
     BOB,
     ELSEWHERE,
     INTERNAL_CLIENT,
@@ -14,6 +15,7 @@ from tests.harness.engine import (
     RELAY_CLIENT,
     STRANGE_CLIENT,
     STRANGER,
+    TODAY,
     Talk,
     bounce,
     code,
@@ -162,7 +164,8 @@ def test_a_relay_is_not_counted_for_what_others_sent():
     outside.otherwise = Existence.MISSING
     talk = Talk(outside, RELAY_CLIENT).mail(f"<{STRANGER}>")
     assert talk.rcpt(f"<{ALICE}>").counts == ()
-    assert talk.session.refused_rcpt(f"<x@{OURS}>", unknown=True).counts == ()
+    refused = talk.session.refused_rcpt(f"<x@{OURS}>", unknown=True)
+    assert (refused.counts, refused.records) == ((), (Record(OURS, ("recipient.fail",)),))
 
 
 # -- Recipients that the mail server refused --------------------------------------------------------------
@@ -219,3 +222,32 @@ def test_mail_for_domains_that_are_not_protected_is_not_judged():
             Talk(outside).mail(sender).accept(f"<x@{ELSEWHERE}>", f"<x@sub.{OURS}>", "<x>").rest("X-Backstop")
         )
         assert (outcome.verb, outcome.changes, outcome.records) == (Verb.ACCEPT, (), ())
+
+
+# -- Senders of ours from outside -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("recipient", [ALICE, f"x@{ALSO_OURS}"])
+def test_an_exempt_sender_is_no_forged_one_in_mail_to_any_protected_domain(recipient):
+    outside = protecting(enforcing(exempt_senders=Addresses([f"news@{OURS}"])), enforcing())
+    assert Talk(outside).mail(f"<news@{OURS}>").code(f"<{recipient}>") == 250
+    assert Talk(outside).mail(f"<{BOB}>").code(f"<{recipient}>") == 550
+    assert Talk(outside).mail(f"<news@{ALSO_OURS}>").code(f"<{recipient}>") == 550
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        (tagged(BOB), 250),
+        (tagged(BOB, TODAY - 20), 550),
+        (forged(BOB), 550),
+        (f"<{BOB}>", 550),
+        (f"<x@{ALSO_OURS}>", 550),
+        (f"<{STRANGER}>", 250),
+        (f"<x@sub.{OURS}>", 250),
+        ("<>", 250),
+    ],
+)
+def test_our_own_senders_come_back_from_outside_with_a_good_tag_only(sender, expected):
+    outside = protecting(settings(forged_sender=Action.REJECT))
+    assert Talk(outside).mail(sender).code(f"<{ALICE}>") == expected

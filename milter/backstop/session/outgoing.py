@@ -80,9 +80,8 @@ def end_of_message(transaction: Transaction, ring: KeyRing, queue_id: str, now: 
     assert settings is not None
     key = ring.signer(sender.domain)
     assert key is not None
-    lifetime = min(
-        settings.lifetime, key.max_lifetime
-    )  # what ends later than the key knows, verifies as forged
+    # A tag that ends later than its key knows would verify as forged.
+    lifetime = min(settings.lifetime, key.max_lifetime)
     path = batv.sign(sender, key, batv.day_of(now), lifetime, settings.tag_form, settings.tag_case)
     record = Record(
         sender.domain,
