@@ -59,12 +59,13 @@ def _run(words: Sequence[str]) -> int:
         arguments = _parser(words).parse_args(words, argparse.Namespace(config=CONFIG))
     except SystemExit as exit_:  # argparse has printed its help or its complaint
         return exit_.code if isinstance(exit_.code, int) else os.EX_OK
-    try:
-        status: int = arguments.run(arguments)
-    except CommandFailed as failure:
-        output.complain(*failure.lines)
-        return failure.status
-    return status
+    with contextlib.ExitStack() as arguments.closing:
+        try:
+            status: int = arguments.run(arguments)
+        except CommandFailed as failure:
+            output.complain(*failure.lines)
+            return failure.status
+        return status
 
 
 def _parser(words: Sequence[str]) -> Parser:

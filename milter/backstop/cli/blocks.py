@@ -48,7 +48,7 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
 
 def _block(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
     from backstop.cli.times import moment_text, parse_span
     from backstop.settings import parse_action
 
@@ -58,8 +58,7 @@ def _block(arguments: argparse.Namespace) -> int:
         seconds = None if arguments.span is None else parse_span(arguments.span, now)
     except ValueError as error:
         raise CommandFailed(str(error)) from None
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     name = _target(config, toggles, arguments)
     key = redis_names.block(name) if name else redis_names.BLOCK_ALL
     info = redis_names.block_info(name) if name else redis_names.BLOCK_ALL_INFO
@@ -88,10 +87,9 @@ def _block(arguments: argparse.Namespace) -> int:
 def _unblock(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.cli.blocklist import holding
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     name = _target(config, toggles, arguments)
     key = redis_names.block(name) if name else redis_names.BLOCK_ALL
     info = redis_names.block_info(name) if name else redis_names.BLOCK_ALL_INFO
@@ -136,10 +134,9 @@ def _person() -> str:
 def _status(arguments: argparse.Namespace) -> int:
     from backstop.cli.blocklist import all_blocks
     from backstop.cli.counters import today
-    from backstop.cli.store import Toggles, all_domains, load_config
+    from backstop.cli.store import all_domains, open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domains = all_domains(config, toggles)
     blocks = all_blocks(toggles, domains)
     counts = today(toggles, domains, time.time())

@@ -47,10 +47,9 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 def _list(arguments: argparse.Namespace) -> int:
     from backstop.cli import effective
     from backstop.cli.blocklist import holding
-    from backstop.cli.store import Toggles, all_domains, load_config
+    from backstop.cli.store import all_domains, open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     rows = []
     for domain in all_domains(config, toggles):
         found = effective.read(config, toggles, domain)
@@ -82,10 +81,9 @@ def _show(arguments: argparse.Namespace) -> int:
     from backstop.cli import effective
     from backstop.cli.blocklist import holding
     from backstop.cli.names import protected_domain
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domain = protected_domain(config, toggles, arguments.domain)
     found = effective.read(config, toggles, domain)
     block = holding(toggles, domain)
@@ -137,11 +135,10 @@ def _set(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.cli import effective
     from backstop.cli.names import protected_domain
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
     from backstop.settings import override
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domain = protected_domain(config, toggles, arguments.domain)
     name, value = arguments.name, arguments.value
     before = effective.read(config, toggles, domain)
@@ -193,11 +190,10 @@ def _unset(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.cli import effective
     from backstop.cli.names import protected_domain
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
     from backstop.settings import override
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domain = protected_domain(config, toggles, arguments.domain)
     name = arguments.name
     before = effective.read(config, toggles, domain)
@@ -227,10 +223,9 @@ def _unset(arguments: argparse.Namespace) -> int:
 def _add(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.cli.names import new_domain
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domain = new_domain(arguments.domain)
     if domain in config.domains:
         output.say(f"{domain}: protected already, by {config.path}")
@@ -246,10 +241,9 @@ def _add(arguments: argparse.Namespace) -> int:
 def _remove(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.cli.names import domain as folded
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domain = folded(arguments.domain)
     if domain in config.domains:
         raise CommandFailed(f"{domain} is protected by {config.path}; take it out of domains there")

@@ -11,6 +11,7 @@ from backstop.cli import output
 from backstop.cli.output import CommandFailed
 
 if TYPE_CHECKING:
+    from backstop.adapters.redis_store import Store
     from backstop.cli.explained import Case
     from backstop.cli.store import Toggles
     from backstop.config import Config
@@ -49,14 +50,15 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from backstop.cli.store import load_config
     from backstop.facts import Role
+    from backstop.gather import Gather
     from backstop.session import NOT_BY_SMTP, Session
 
     client = _client(arguments.client)
     headers = list(_header_names(arguments.file))
-    config = load_config(arguments.config)
-    toggles, gather, troubles = _gather(config, offline=arguments.offline)
+    config, toggles, store = _open(arguments)
+    troubles: list[str] = []
+    gather = Gather(config, store, troubles.append)
     session = Session(config.site, gather)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
     session.mail(arguments.sender, arguments.login)
@@ -103,23 +105,21 @@ def _header_names(path: Path) -> Iterator[str]:
             yield name.rstrip().decode("ascii", "replace")
 
 
-def _gather(config: "Config", *, offline: bool) -> "tuple[Toggles | None, Gather, list[str]]":
-    from backstop.adapters.redis_store import Store
-    from backstop.cli.store import TIMEOUT, Toggles
-    from backstop.gather import Gather
+def _open(arguments: argparse.Namespace) -> "tuple[Config, Toggles | None, Store]":
+    """The configuration and its store: one that is away, as far as anybody can tell, for `--offline`."""
+    from backstop.cli.store import open_store
 
-    troubles: list[str] = []
-    store = Store(config.store, connections=1, timeout=TIMEOUT)
-    if offline:
-        store.close()
-        return None, Gather(config, store, troubles.append), troubles
-    toggles = Toggles(config)
-    if not store.probe():
+    config, toggles = open_store(arguments)
+    if arguments.offline:
+        toggles.close()
+        return config, None, toggles.store
+    if not toggles.probe():
         raise CommandFailed(
-            f"the store {store} cannot be reached: {store.reason}; --offline judges by the file alone",
+            f"the store {toggles} cannot be reached: {toggles.store.reason};"
+            " --offline judges by the file alone",
             status=os.EX_UNAVAILABLE,
         )
-    return toggles, Gather(config, store, troubles.append), troubles
+    return config, toggles, toggles.store
 
 
 class _Story:

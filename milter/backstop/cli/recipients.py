@@ -82,10 +82,9 @@ def _addresses(arguments: argparse.Namespace) -> "tuple[Config, Toggles, dict[st
     """The local parts by domain. Nothing is done where one of the addresses is wrong."""
     from backstop import batv
     from backstop.cli import names
-    from backstop.cli.store import Toggles, load_config, protected
+    from backstop.cli.store import open_store, protected
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     by_domain: dict[str, list[str]] = {}
     for written in arguments.addresses:
         found = names.address(written)
@@ -101,9 +100,9 @@ def _list(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
     from backstop.address import Address
     from backstop.cli.names import domain as folded
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
-    toggles = Toggles(load_config(arguments.config))
+    _, toggles = open_store(arguments)
     domain = folded(arguments.domain)
     locals_ = sorted(set(toggles.members(redis_names.recipients(domain))))
     if arguments.json:
@@ -117,10 +116,9 @@ def _list(arguments: argparse.Namespace) -> int:
 def _test(arguments: argparse.Namespace) -> int:
     from backstop.adapters import recipients
     from backstop.cli import effective, names
-    from backstop.cli.store import Toggles, load_config, protected
+    from backstop.cli.store import open_store, protected
 
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     found = names.address(arguments.address)
     if not protected(config, toggles, found.domain):
         raise CommandFailed(names.not_protected(config, found.domain))

@@ -41,13 +41,12 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 def _stats(arguments: argparse.Namespace) -> int:
     from backstop.cli import counters
     from backstop.cli.names import domain as folded
-    from backstop.cli.store import Toggles, all_domains, load_config
+    from backstop.cli.store import all_domains, open_store
 
     days = arguments.days
     if not 0 < days <= MAX_DAYS:
         raise CommandFailed(f"--days: a number from 1 to {MAX_DAYS} is wanted")
-    config = load_config(arguments.config)
-    toggles = Toggles(config)
+    config, toggles = open_store(arguments)
     domains = [folded(arguments.domain)] if arguments.domain else all_domains(config, toggles)
     now = time.time()
     ever = counters.since_ever(toggles, domains)
@@ -71,11 +70,11 @@ def _stats(arguments: argparse.Namespace) -> int:
 
 
 def _tail(arguments: argparse.Namespace) -> int:
-    from backstop.cli.store import Toggles, load_config
+    from backstop.cli.store import open_store
 
     if not 0 <= arguments.count <= MAX_EVENTS:
         raise CommandFailed(f"-n: a number from 0 to {MAX_EVENTS} is wanted")
-    toggles = Toggles(load_config(arguments.config))
+    _, toggles = open_store(arguments)
     events = _last(toggles, max(arguments.count, 1))
     seen = events[-1][0] if events else "0-0"
     for number, fields in events if arguments.count else ():

@@ -1,5 +1,6 @@
 """The store as commands use it: an answer, or the end of the command with a clear text."""
 
+import argparse
 import os
 import shlex
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,14 @@ PAGE: Final = 500
 _DEFAULT: Final = Place(hosts=(("127.0.0.1", 6379),))
 
 
+def open_store(arguments: argparse.Namespace) -> "tuple[Config, Toggles]":
+    """The configuration and its store, until the command ends. Raises `CommandFailed`."""
+    config = load_config(arguments.config)
+    toggles = Toggles(config)
+    arguments.closing.callback(toggles.close)
+    return config, toggles
+
+
 def load_config(path: Path) -> Config:
     """The configuration. Raises `CommandFailed`."""
     try:
@@ -35,32 +44,36 @@ class Toggles:
     def __init__(self, config: Config) -> None:
         self.place = parse_place(config.store)
         try:
-            self._store = Store(config.store, connections=1, timeout=TIMEOUT, write_timeout=TIMEOUT)
+            self.store = Store(config.store, connections=1, timeout=TIMEOUT, write_timeout=TIMEOUT)
         except ValueError as error:  # its TLS files
             raise CommandFailed(f"{config.path}: {error}", status=os.EX_CONFIG) from None
 
     def __str__(self) -> str:
-        return str(self._store)
+        return str(self.store)
 
     def ask(self, *commands: bytes) -> list[Reply]:
         """The replies to packed commands that read. Raises `CommandFailed`."""
         replies: list[Reply] = []
         try:
             for start in range(0, len(commands), PAGE):
-                replies += self._store.ask(commands[start : start + PAGE])
+                replies += self.store.ask(commands[start : start + PAGE])
         except StoreUnavailable as error:
             raise self._away(str(error)) from None
         return replies
 
+    def close(self) -> None:
+        """Ask nothing any more."""
+        self.store.close()
+
     def probe(self) -> bool:
         """Whether the store answers, tried at most once a second."""
-        return self._store.probe()
+        return self.store.probe()
 
     def change(self, *commands: Sequence[Word]) -> list[Reply]:
         """Carry commands out, all or none. Raises `CommandFailed`."""
         packed = [pack("MULTI"), *(pack(*words) for words in commands), pack("EXEC")]
         try:
-            replies = self._store.write(packed)
+            replies = self.store.write(packed)
         except StoreUnavailable as error:
             raise self._away(str(error)) from None
         for reply in replies:
