@@ -101,7 +101,14 @@ def random():
     return chance.Random(seed)
 
 
-many = pytest.mark.parametrize("count", [20_000, pytest.param(1_000_000, marks=pytest.mark.deep)])
+# A million in quarters: each stays well below the time after which pytest takes a test for hung.
+many = pytest.mark.parametrize(
+    "count",
+    [
+        20_000,
+        *(pytest.param(250_000, marks=pytest.mark.deep, id=f"quarter {n} of a million") for n in range(1, 5)),
+    ],
+)
 
 
 @many
