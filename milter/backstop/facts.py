@@ -47,19 +47,12 @@ class Client:
     """Who speaks SMTP with the mail server.
 
     `address` is empty for mail that did not come by SMTP; `network` is what limits count for.
-    `login` is the name that was authenticated, if any.
     """
 
     name: str
     address: str
     network: str
     role: Role
-    login: str = ""
-
-    @property
-    def by_smtp(self) -> bool:
-        """Whether the message came by SMTP."""
-        return self.address != ""
 
 
 @dataclass(frozen=True, slots=True)
