@@ -96,7 +96,12 @@ def prepare(
 
 
 def _output(command: list[str]) -> Any:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=LONGEST_RUN_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NotMeasured(str(error)) from None
     if done.returncode > 1 or not done.stdout:
         raise NotMeasured(f"{command[0]}: {done.stderr.strip() or done.returncode}")
     return json.loads(done.stdout)

@@ -21,8 +21,11 @@ class NotMeasured(Exception):
 @contextmanager
 def running(command: Sequence[str], path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server, from the moment it takes connections on its unix socket."""
-    with log.open("wb") as out:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        with log.open("wb") as out:
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    except OSError as error:
+        raise NotMeasured(str(error)) from None
     try:
         wait_until(lambda: _listens(path), process, log)
         yield process
