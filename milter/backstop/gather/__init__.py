@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from backstop.adapters import redis_names
 from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.config import Config
-from backstop.gather.knowledge import Knowledge, whole
+from backstop.gather.knowledge import Knowledge, member_command, whole
 from backstop.gather.reading import AskAgain, Reading
 from backstop.session import Answer, Incoming, Outgoing, Sending
 from backstop.settings import DomainSettings
@@ -50,14 +50,14 @@ class Gather:
         knowledge = self._knowledge
         sender, recipient = question.sender_domain, question.recipient_domain
         domain = knowledge.domain(sender) if sender else None
-        other = knowledge.domain(recipient) if recipient and recipient != sender else None
+        asks_recipient = bool(recipient) and recipient != sender and not knowledge.is_in_file(recipient)
         commands = []
         if domain is not None:
             commands.append(domain.hash)
             if not domain.in_file:
                 commands.append(domain.is_member)
-        if other is not None and not other.in_file:
-            commands.append(other.is_member)
+        if asks_recipient:
+            commands.append(member_command(recipient))
         try:
             replies = iter(self._store.ask(commands) if commands else ())
         except StoreUnavailable:
@@ -66,10 +66,11 @@ class Gather:
         settings = None
         if domain is not None:
             read = knowledge.settings(domain, next(replies))
-            settings = read if domain.in_file or knowledge.is_member(domain, next(replies)) else None
-        if other is not None:
-            return Sending(settings, other.in_file or knowledge.is_member(other, next(replies)))
-        return Sending(settings, settings is not None and recipient == sender)
+            settings = read if domain.in_file or knowledge.is_member(sender, next(replies)) else None
+        if asks_recipient:
+            return Sending(settings, knowledge.is_member(recipient, next(replies)))
+        is_ours = settings is not None if recipient == sender else knowledge.is_in_file(recipient)
+        return Sending(settings, bool(recipient) and is_ours)
 
     def quarantined_today(self, domain: str, now: float) -> int:
         """The day's counter of quarantined messages; 0 where nobody can say."""

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from backstop import batv
 from backstop.adapters import recipients, redis_names
 from backstop.adapters.recipients import RecipientSource
-from backstop.adapters.redis_store import Reply, ReplyError, pack
+from backstop.adapters.redis_store import Reply, ReplyError, glance, pack
 from backstop.checks import CHECKS
 from backstop.config import Config
 from backstop.facts import Need
@@ -33,9 +33,6 @@ MAX_DIGITS: Final = 18
 ALL_DOMAINS: Final = ""
 """The name of the block of all domains."""
 
-_VALUE_END: Final = "63"
-"""Toggles and limits are read up to this octet: GETRANGE bounds what a hostile or careless value costs."""
-
 
 @dataclass(frozen=True, slots=True)
 class LastBlock:
@@ -53,6 +50,16 @@ class LastAnswer:
     untagged_mail: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """Which facts the checks that may run with some settings read."""
+
+    existence: bool
+    unknown_recipients: bool
+    untagged_mail: bool
+    sender_domain: bool
+
+
 class Domain:
     """A domain: commands ready to send, and its settings as last read."""
 
@@ -62,7 +69,7 @@ class Domain:
         self.name = name
         self.in_file = in_file
         self.settings = settings
-        self.is_member = pack("SISMEMBER", redis_names.DOMAINS, redis_names.octets(name))
+        self.is_member = member_command(name)
         self.hash = pack("HGETALL", redis_names.domain(name))
         self.block = block_commands(name)
         self.hash_reply: Reply = []
@@ -83,7 +90,7 @@ class Knowledge:
         self._blocks: OrderedDict[str, LastBlock] = OrderedDict()
         self._answers: OrderedDict[str, LastAnswer] = OrderedDict()
         self._sources: dict[SourceName, RecipientSource] = {}
-        self._needs: dict[int, tuple[DomainSettings, frozenset[Need]]] = {}
+        self._needs: dict[int, tuple[DomainSettings, Needs]] = {}
 
     def domain(self, name: str) -> Domain:
         """A domain as it is kept; a stranger to the file has the defaults."""
@@ -108,15 +115,17 @@ class Knowledge:
         since = self._config.ring.oldest_day(name)
         return since is None or batv.day_of(now) - since < settings.grace_days
 
-    def is_member(self, domain: Domain, reply: Reply) -> bool:
+    def is_member(self, name: str, reply: Reply) -> bool:
         """Whether Redis names a domain as protected; what it said last is kept."""
         if reply == 1:
-            _keep(self._found, domain.name, domain)
+            if name not in self._found:
+                _keep(self._found, name, self.domain(name))
             return True
         if isinstance(reply, ReplyError):
             self.on_trouble(f"{redis_names.DOMAINS.decode()}: {reply.text}")
-            return domain.name in self._found
-        self._found.pop(domain.name, None)
+            return name in self._found
+        if name in self._found:
+            self._found.pop(name, None)
         return False
 
     def settings(self, domain: Domain, reply: Reply) -> DomainSettings:
@@ -175,12 +184,18 @@ class Knowledge:
         """What Redis said last of an address."""
         return self._answers.get(base, _NEVER_HEARD)
 
-    def needs(self, settings: DomainSettings) -> frozenset[Need]:
+    def needs(self, settings: DomainSettings) -> Needs:
         """What the checks that may run with these settings want to know."""
         kept = self._needs.get(id(settings))
         if kept is None or kept[0] is not settings:
-            wanted = (check.needs for check in CHECKS if _may_run(check, settings))
-            kept = (settings, frozenset[Need]().union(*wanted))
+            wanted = {need for check in CHECKS if _may_run(check, settings) for need in check.needs}
+            needs = Needs(
+                existence=Need.EXISTENCE in wanted,
+                unknown_recipients=Need.UNKNOWN_RECIPIENTS in wanted,
+                untagged_mail=Need.UNTAGGED_MAIL in wanted,
+                sender_domain=Need.SENDER_DOMAIN in wanted,
+            )
+            kept = (settings, needs)
             if len(self._needs) > MAX_REMEMBERED:
                 self._needs.clear()
             self._needs[id(settings)] = kept
@@ -200,16 +215,24 @@ class Knowledge:
 _NEVER_HEARD: Final = LastAnswer(exists=False, untagged_mail=False)
 
 
-def block_commands(name: str) -> tuple[bytes, bytes, bytes]:
+def member_command(name: str) -> bytes:
+    """Ask whether Redis names a domain as protected."""
+    return pack("SISMEMBER", redis_names.DOMAINS, name)
+
+
+def block_commands(name: str, *, with_author: bool = True) -> tuple[bytes, ...]:
     """Ask for a block's value, the time it has left (milliseconds), and who set it."""
     key = redis_names.block(name) if name else redis_names.BLOCK_ALL
+    commands = (glance(key), b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(key), key))
+    if not with_author:
+        return commands
     info = redis_names.block_info(name) if name else redis_names.BLOCK_ALL_INFO
-    return pack("GETRANGE", key, "0", _VALUE_END), pack("PTTL", key), pack("HGET", info, "by")
+    return (*commands, pack("HGET", info, "by"))
 
 
 def limit_command(name: str, what: str) -> bytes:
     """Ask how often a limit was counted in its window."""
-    return pack("GETRANGE", redis_names.client(name, what), "0", _VALUE_END)
+    return glance(redis_names.client(name, what))
 
 
 def whole(reply: Reply) -> int:

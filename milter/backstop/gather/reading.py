@@ -6,12 +6,13 @@ from typing import Final
 
 from backstop.adapters import recipients, redis_names
 from backstop.adapters.redis_store import Reply, pack
-from backstop.facts import Existence, Need
+from backstop.facts import Existence
 from backstop.gather.knowledge import (
     ALL_DOMAINS,
     Knowledge,
     block_commands,
     limit_command,
+    member_command,
     text,
     whole,
 )
@@ -36,8 +37,8 @@ class Reading:
     """The commands of one decision, and their replies."""
 
     __slots__ = (
+        "_asks_author",
         "_asks_sender",
-        "_block_parts",
         "_domain",
         "_knowledge",
         "_needs",
@@ -57,13 +58,10 @@ class Reading:
         self._settings = settings
         self._now = now
         self._needs = knowledge.needs(settings)
-        self._asks_sender = (
-            Need.SENDER_DOMAIN in self._needs and bool(sender) and not knowledge.is_in_file(sender)
-        )
-        self._sources = knowledge.sources(settings) if Need.EXISTENCE in self._needs else []
+        self._asks_sender = self._needs.sender_domain and bool(sender) and not knowledge.is_in_file(sender)
+        self._sources = knowledge.sources(settings) if self._needs.existence else []
         # Who set a block matters in grace alone.
-        graced = question.bounce and knowledge.is_graced(domain.name, settings, now)
-        self._block_parts = _WITH_AUTHOR if graced else _WITHOUT_AUTHOR
+        self._asks_author = question.bounce and knowledge.is_graced(domain.name, settings, now)
 
     def commands(self) -> list[bytes]:
         """What Redis is asked."""
@@ -74,19 +72,19 @@ class Reading:
             if not self._domain.in_file:
                 commands.append(self._domain.is_member)
         if self._asks_sender:
-            commands.append(knowledge.domain(question.sender_domain).is_member)
+            commands.append(member_command(question.sender_domain))
         if question.bounce:
-            parts = self._block_parts
-            commands += block_commands(question.base)[:parts]
+            parts = _WITH_AUTHOR if self._asks_author else _WITHOUT_AUTHOR
+            commands += block_commands(question.base, with_author=self._asks_author)
             if question.known is None:
                 commands += self._domain.block[:parts]
                 commands += knowledge.all_blocks[:parts]
-            if Need.UNTAGGED_MAIL in needs:
+            if needs.untagged_mail:
                 commands.append(pack("HGET", redis_names.UNTAGGED, redis_names.octets(question.base)))
             if question.tag is not None:
                 commands.append(limit_command(question.network, "bad_tags"))
                 commands.append(limit_command(question.base, "bad_tags_address"))
-        if Need.UNKNOWN_RECIPIENTS in needs:
+        if needs.unknown_recipients:
             commands.append(limit_command(question.network, "unknown_recipients"))
         for source in self._sources:
             commands += source.commands(self._domain.name, self._locals)
@@ -98,20 +96,20 @@ class Reading:
         settings = self._settings
         if question.known is None:
             settings = knowledge.settings(domain, next(replies))
-            if not domain.in_file and not knowledge.is_member(domain, next(replies)):
+            if not domain.in_file and not knowledge.is_member(domain.name, next(replies)):
                 return None
         sender_is_ours = knowledge.is_ours(question.sender_domain)
         if self._asks_sender:
-            sender_is_ours = knowledge.is_member(knowledge.domain(question.sender_domain), next(replies))
+            sender_is_ours = knowledge.is_member(question.sender_domain, next(replies))
         own = wide = None
         untagged_mail = guesses = harvests = False
         if question.bounce:
             own, wide = self._blocks(replies)
-            if Need.UNTAGGED_MAIL in self._needs:
+            if self._needs.untagged_mail:
                 untagged_mail = whole(next(replies)) > self._now
             if question.tag is not None:
                 guesses = self._guesses(whole(next(replies)), whole(next(replies)))
-        if Need.UNKNOWN_RECIPIENTS in self._needs:
+        if self._needs.unknown_recipients:
             count = whole(next(replies))
             harvests = bool(question.network) and count >= knowledge.limits.unknown_recipients.count
         known = Known(settings, wide)
@@ -156,7 +154,7 @@ class Reading:
 
     def _block(self, name: str, replies: Iterator[Reply]) -> Block | None:
         value, remaining = next(replies), next(replies)
-        by_person = self._block_parts == _WITHOUT_AUTHOR or text(next(replies)) != AUTOMATIC
+        by_person = not self._asks_author or text(next(replies)) != AUTOMATIC
         return self._knowledge.block(name, value, remaining, self._now, by_person=by_person)
 
     def _last_wide_block(self) -> Block | None:
@@ -173,6 +171,8 @@ class Reading:
         return of_client > 0  # clients that guessed nothing wrong go on as before
 
     def _existence(self, replies: Iterator[Reply] | None) -> Existence:
+        if not self._sources:
+            return Existence.NOT_ASKED
         name, locals_ = self._domain.name, self._locals
         answers = []
         for source in self._sources:
