@@ -135,7 +135,7 @@ WHOLE_FILES = [
     ("", 1, "keys: the key file is missing"),
     ("", 1, "domains: the protected domains are missing"),
     ("# nothing\n", 1, "domains: the protected domains are missing"),
-    ('keys = "KEYS"\ndomains = []\n' + FORM, 2, "domains: from 1 to 10,000 domains are wanted"),
+    ('keys = "KEYS"\ndomains = []\n' + FORM, 2, "domains: at least one domain is wanted"),
     ('keys = "KEYS"\ndomains = "example.com"\n' + FORM, 2, "domains: a list in brackets is wanted"),
     (
         'keys = "KEYS"\ndomain = "example.com"\n' + FORM,
@@ -191,9 +191,9 @@ def faults(tmp_path):
         path = tmp_path / "backstop.toml"
         octets = text.replace("KEYS", str(keys)).encode() if isinstance(text, str) else text
         path.write_bytes(octets)
-        begun = time.monotonic()
+        begun = time.process_time()
         loaded, faults, warnings = config.check(path)
-        assert time.monotonic() - begun < 2
+        assert time.process_time() - begun < 2
         assert loaded is None
         assert faults
         assert warnings == ()
@@ -274,6 +274,23 @@ def test_many_faults_come_in_the_order_of_the_file(faults, tmp_path):
     text = "workers = -1\n" + GOOD + 'relays = ["x"]\n' + FORM + 'lifetime = "x"\nactions = { no = "junk" }\n'
     lines = [int(fault.split(":")[1]) for fault in faults(text)]
     assert lines == [1, 4, 7, 8]
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        (GOOD + FORM + "\n".join(f"[t{number}]" for number in range(30_000)), 101),
+        (GOOD + FORM + "\n".join(f"socket{number}=1" for number in range(25_000)), 101),
+        (GOOD + FORM + "\n".join(f'[domain."d{number}.example"]' for number in range(18_000)), 101),
+        (GOOD + "relays = [" + "'x'," * 100_000 + "]\n" + FORM, 1),
+        ('keys = "KEYS"\ndomains = [' + "'@'," * 100_000 + "]\n" + FORM, 1),
+    ],
+    ids=["tables", "names", "domains", "relays", "list of domains"],
+)
+def test_a_file_of_faults_alone_is_told_soon(faults, text, count):
+    found = faults(text)
+    assert len(found) == count
+    assert count == 1 or found[-1].endswith(" more")
 
 
 def test_each_check_can_be_named_in_actions(tmp_path):

@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from backstop import config
@@ -75,6 +75,7 @@ def test_the_line_of_what_is_not_there_is_that_around_it():
     assert file.line("nothing") == 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.text("abc-_", min_size=1, max_size=3), st.text(max_size=8)), unique_by=lambda x: x[0]
@@ -90,6 +91,7 @@ def test_lines_of_texts_of_any_kind(pairs):
         assert file.line(name) == 2 * number + 1
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_no_octets_raise_anything_but_a_fault(octets):
     with contextlib.suppress(TomlFault):
@@ -136,6 +138,7 @@ _VALUES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_value_of_any_type_anywhere_is_taken_or_told(file, data):
     lines = file.read_text().split("\n")

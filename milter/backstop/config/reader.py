@@ -15,7 +15,7 @@ from backstop.keyfile import KeyFileError
 from backstop.keyfile import load as load_ring
 from backstop.plain import plain
 from backstop.session import Site
-from backstop.settings import PARSERS, DomainSettings, Limits, parse_action, parse_limit
+from backstop.settings import MAX_LIST, PARSERS, DomainSettings, Limits, parse_action, parse_limit
 from backstop.tomlfile import TomlFile
 from backstop.verdict import defaults as default_actions
 
@@ -37,7 +37,9 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
 TOP_NAMES: Final = (*DEFAULTS, "keys", "domains", "limits", "defaults", "domain")
 DOMAIN_NAMES: Final = (*PARSERS, "actions")
 CHECK_NAMES: Final = tuple(check.name for check in CHECKS)
-MAX_DOMAINS: Final = 10_000
+MAX_FAULTS: Final = 100
+"""So many are told; who made more will read the file again anyway."""
+
 
 _T = TypeVar("_T")
 _ANY_DOMAIN = ""
@@ -58,6 +60,7 @@ class Reader:
         self._path = path
         self._file = file
         self._faults: list[tuple[int, str]] = []
+        self._untold = 0
         self._origins: dict[tuple[str, str], Origin] = {}
         self._places: dict[tuple[str, str], tuple[str, ...]] = {}
 
@@ -92,9 +95,14 @@ class Reader:
 
     def sorted_faults(self) -> tuple[str, ...]:
         """Every fault once, in the order of the file."""
-        return tuple(dict.fromkeys(text for _, text in sorted(self._faults, key=lambda one: one[0])))
+        texts = dict.fromkeys(text for _, text in sorted(self._faults, key=lambda one: one[0]))
+        more = f"{self._path}: and {self._untold:,} more"
+        return (*texts, plain(more)) if self._untold else tuple(texts)
 
     def _fault(self, place: Sequence[str | int], text: str, name: str = "") -> None:
+        if len(self._faults) >= MAX_FAULTS:
+            self._untold += 1
+            return
         line = self._file.line(*place)
         self._faults.append((line, plain(f"{self._path}:{line}: {name or dotted(place)}: {text}")))
 
@@ -105,9 +113,10 @@ class Reader:
         if not isinstance(table, dict):
             self._fault(place, f"a table is wanted: a heading {heading(place)}, and below it one name a line")
             return {}
-        for name in table:
-            if name not in names:
-                self._fault((*place, name), _unknown(name, names, place))
+        unknown = [name for name in table if name not in names]
+        for name in unknown[:MAX_FAULTS]:
+            self._fault((*place, name), _unknown(name, names, place))
+        self._untold += len(unknown[MAX_FAULTS:])
         return {name: value for name, value in table.items() if name in names}
 
     def _value(self, parser: Callable[[Any], _T], value: Any, place: Sequence[str | int]) -> _T | None:
@@ -125,6 +134,9 @@ class Reader:
         entries = top[name]
         if not isinstance(entries, list):
             self._fault((name,), 'a list in brackets is wanted, such as ["one", "two"]')
+            return []
+        if len(entries) > MAX_LIST:
+            self._fault((name,), f"a list of at most {MAX_LIST:,} entries is wanted")
             return []
         found = []
         for number, entry in enumerate(entries):
@@ -176,8 +188,8 @@ class Reader:
         if "domains" not in top:
             self._fault((), 'the protected domains are missing; write domains = ["example.com"]', "domains")
             return {}
-        if isinstance(top["domains"], list) and not 0 < len(top["domains"]) <= MAX_DOMAINS:
-            self._fault(("domains",), f"from 1 to {MAX_DOMAINS:,} domains are wanted")
+        if top["domains"] == []:
+            self._fault(("domains",), 'at least one domain is wanted: domains = ["example.com"]')
             return {}
         found: dict[str, int] = {}
         for entry in self._entries(top, "domains", values.domain):
