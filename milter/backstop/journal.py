@@ -139,13 +139,16 @@ class Journal:
 
     def _watch_store(self) -> None:
         reason = self._store.reason
-        if reason == self._store_was:
+        was = self._store_was
+        if reason == was:
             return
         self._store_was = reason
-        if reason:
-            self._put(Priority.WARNING, {"store": "away", "reason": reason})
-        else:
+        if not reason:
             self._put(Priority.INFO, {"store": "back"})
+        elif not was:
+            self._put(Priority.WARNING, {"store": "away", "reason": reason})
+        else:  # each trial may find another one, and there is one a second
+            self.trouble(f"the store is away for another reason: {reason}")
 
     def _write_lines(self) -> None:
         """As far as the output takes them without blocking."""
