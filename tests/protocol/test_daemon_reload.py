@@ -70,12 +70,12 @@ def test_new_connections_never_reach_an_old_worker(stand_in: Daemon, write) -> N
         session.connection.quit()
 
 
-@pytest.mark.parametrize("start", ["fail", "die"])
+@pytest.mark.parametrize("start", ["fail", "die", pytest.param("hang", marks=pytest.mark.deep)])
 def test_workers_that_cannot_start_leave_the_old_ones_in_place(stand_in: Daemon, write, start: str) -> None:
     stand_in.start()
     old = stand_in.workers()
     write(tag="two", start=start)
-    stand_in.reload()
+    stand_in.reload(seconds=30)
     with stand_in.session() as session:
         assert tag(session) == "one"
     wait_for(lambda: stand_in.workers() == old, 5, "the old workers alone")

@@ -217,6 +217,21 @@ def test_a_directory_of_somebody_else_is_named_with_its_cure() -> None:
         assert "install -d -o nobody" in words
 
 
+def test_a_lock_of_another_user_is_named_with_its_cure() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can start a daemon as somebody else")
+    need("setpriv")
+    with Daemon(user=65534) as daemon:
+        lock = Path(f"{daemon.socket}.lock")
+        lock.touch(0o600)
+        daemon.configure(settings(daemon))
+        status, words, _ = refused(daemon)
+        assert status == os.EX_CONFIG
+        assert f"{lock}: Permission denied" in words
+        assert "remove it" in words
+        assert "Traceback" not in words
+
+
 def test_a_worker_keeps_none_of_the_parent_s_descriptors(stand_in: Daemon) -> None:
     stand_in.start()
     stand_in.reload()

@@ -124,9 +124,7 @@ def test_stops_and_starts_leave_nothing_untagged(backstop: Daemon, times: int) -
             status, seconds = backstop.stop()
             assert (status, seconds < 5) == (0, True)
             assert not [pid for pid in workers if alive(pid)]
-            began = time.monotonic()
             backstop.start()
-            assert time.monotonic() - began < 2
     assert traffic.wrong == set()
     assert traffic.results["tagged"] > 10 * times
 

@@ -4,6 +4,7 @@ The parent reads the configuration, opens the milter socket and forks the worker
 mail. What a worker answers is the business of `backstop.callbacks`.
 """
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable
@@ -61,4 +62,5 @@ def run(build: Callable[[], Blueprint]) -> int:
 def _raise_descriptor_limit() -> None:
     """To what the system allows: each open session of the mail server takes one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with contextlib.suppress(OSError, ValueError):  # a system that forbids it has set what it wants
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

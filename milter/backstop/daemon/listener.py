@@ -26,7 +26,9 @@ import milter
 BACKLOG = 4096
 SOCKET_MODE = 0o660
 # Seconds in which the workers of a parent that died let go of the socket; a rival keeps it longer.
-PATIENCE = 1.5
+PATIENCE = 1.8
+# Seconds in which all of them have surely noticed
+ORPHANS_PAUSE = 0.5
 # sun_path of unix(7), with its final NUL
 LONGEST_PATH = 107
 
@@ -103,15 +105,26 @@ class Listener:
         if self.path is None:
             self.descriptor = _open_port(target)
             return
-        _check_place(self.path)
-        self.lock = Lock(Path(f"{self.path}.lock"))
         try:
-            _check_stale(self.path)
-            self.descriptor = _open_path(self.path)
-        except CannotListen:
-            self.lock.release()
+            self.descriptor = self._open(self.path)
+        except OSError as error:
+            raise CannotListen(
+                f"socket: {error.filename or self.path}: {error.strerror};"
+                " if another user's Backstop left it behind, remove it"
+            ) from None
+
+    def _open(self, path: Path) -> int:
+        _check_place(path)
+        lock = Lock(Path(f"{path}.lock"))
+        try:
+            _check_stale(path)
+            descriptor = _open_path(path)
+            self._identity = _identity(path)
+        except (CannotListen, OSError):
+            lock.release()
             raise
-        self._identity = _identity(self.path)
+        self.lock = lock
+        return descriptor
 
     def inherited_lock(self) -> int | None:
         """What a worker closes, so that the lock ends with the parent; `None`: there is no lock."""
@@ -275,9 +288,13 @@ def let_go(descriptor: int) -> None:
 
 
 def let_go_for_all(descriptor: int) -> None:
-    """The same when the parent is gone, and end the old socket, so that a new parent finds the place free."""
+    """The same when the parent is gone, and end the old socket, so that a new parent finds the place free.
+
+    Not at once: the libmilter of an orphan that still listens would take the end for a fault, and stop.
+    """
     with socket.socket(fileno=os.dup(descriptor)) as old:
         let_go(descriptor)
+        time.sleep(ORPHANS_PAUSE)
         with contextlib.suppress(OSError):  # another orphan was faster
             old.shutdown(socket.SHUT_RDWR)
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from backstop import __version__
 from backstop.config import ConfigurationError
 from backstop.daemon import worker
 from backstop.daemon.console import Console
@@ -88,7 +89,9 @@ class Supervisor:
         """Serve until a signal ends it; the exit status."""
         self._selector.register(self._signals.inbox, selectors.EVENT_READ, self._on_signals)
         _settle_memory()
-        self._console.info("starting", socket=self._listener.target, workers=self._current.size)
+        self._console.info(
+            "starting", version=__version__, socket=self._listener.target, workers=self._current.size
+        )
         while self._kill_at is None or len(self._crew):
             self._do_what_is_due()
             for key, _ in self._selector.select(self._patience()):
@@ -110,8 +113,7 @@ class Supervisor:
             return
         for one in self._crew:
             if one.stage is Stage.STARTING and one.age > START_SECONDS:
-                self._console.error("worker_never_started", pid=one.process, seconds=START_SECONDS)
-                one.kill()
+                self._give_up_worker(one)
         self._fill_up(now)
         self._conclude_handover(now)
         if self._may_reload() and now >= self._next_reload:
@@ -172,6 +174,14 @@ class Supervisor:
         self._selector.register(born.channel, selectors.EVENT_READ, lambda: self._on_word(born))
         return True
 
+    def _give_up_worker(self, one: Worker) -> None:
+        self._console.error("worker_never_started", pid=one.process, seconds=START_SECONDS)
+        if one.generation is self._coming:
+            self._give_up_reload("a new worker does not start")
+            return
+        one.stage = Stage.LEAVING
+        one.kill()
+
     def _on_word(self, one: Worker) -> None:
         try:
             word = one.channel.recv(16)
@@ -210,7 +220,7 @@ class Supervisor:
         one.channel.close()
         if one.stage is Stage.LEAVING:
             if death.status != 0:
-                self._console.warning("old_worker_fell", pid=one.process, cause=death.cause)
+                self._console.warning("worker_left", pid=one.process, cause=death.cause)
             if self._kill_at is None:
                 self._notifier.status(self._status())
             return
