@@ -133,7 +133,9 @@ class PrivatePostfix:
 
     def start(self) -> Self:
         """Start it, and return when all its ports greet. It dies with the thread that started it."""
-        self.command("postfix", "check")
+        if not (self.spool / "active").exists():
+            # It makes the folders of the queue, and takes a second.
+            self.command("postfix", "check")
         leash = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         daemon = Path(self.setting("daemon_directory")) / "master"
         with (self.folder / "master.out").open("ab") as output:

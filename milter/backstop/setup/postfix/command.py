@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import tomllib
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ def wanted(path: Path, form: str | None) -> Wanted:
     try:
         config = load(path)
     except ConfigurationError as error:
-        if len(error.faults) == 1 and "tag_form is missing" in error.faults[0]:
+        if len(error.faults) == 1 and re.search("tag_form.* missing", error.faults[0]):
             return _without_form(path, given)
         raise
     settings = {domain: config.settings_for(domain) for domain in config.domains}
@@ -114,6 +115,8 @@ def _setup(postfix: Postfix, asked: Wanted, *, write_it: bool) -> int:
 
 
 def _write(postfix: Postfix, folder: Path, todo: tuple[FileChange, ...], domains: tuple[str, ...]) -> int:
+    if not os.access(folder, os.W_OK):
+        return _fail(os.EX_NOPERM, f"{folder} is not yours to write: run this as root")
     if trouble := postfix.complaint():
         return _fail(
             os.EX_CONFIG, f"Postfix complains of its configuration as it is; nothing is written: {trouble}"

@@ -69,7 +69,7 @@ def plan_maps(view: View, wanted: Wanted) -> Iterator[Step]:
 
 def render(name: str, domains: list[str], delimiters: str = "") -> str:
     """Fill one of the shipped maps in."""
-    template = (files(__package__) / "maps" / f"{name}.regexp").read_text()
+    template = (files(__package__) / "recipe" / f"{name}.regexp").read_text()
     return (
         template.replace("%DOMAINS%", "|".join(domain.replace(".", r"\.") for domain in domains))
         .replace("%NAME%", _none_of(f"@{delimiters}"))

@@ -103,13 +103,13 @@ def _has(view: View, name: str, key: str) -> bool:
 def _senders(view: View) -> Iterator[Remark]:
     """Rewriting of senders, measured with a tagged sender.
 
-    Both canonical maps and smtp(8)'s generic maps act on what the milter made. In the sub-address form they find
-    the user and carry the tag over to another address, for which it is not good, or drop it; in the prvs form
-    they find nobody.
+    Both canonical maps and smtp(8)'s generic maps act on what the milter made. In the sub-address form they
+    find the user and carry the tag over to another address, for which it is not good, or drop it; in the prvs
+    form they find nobody.
     """
     for name in ("sender_canonical_maps", "canonical_maps", "masquerade_domains", "smtp_generic_maps"):
         if view.expanded.get(name):
             yield warning(
-                f"{name} is set: where it rewrites a tagged sender of ours, the tag no longer fits the address "
-                "(sub-address form), or it is not rewritten (prvs form): put such senders into exempt_senders"
+                f"{name} is set: where it rewrites a tagged sender of ours, the tag no longer fits the "
+                "address (sub-address form), or he is not rewritten (prvs form): put him into exempt_senders"
             )
