@@ -7,11 +7,12 @@ Domains are folded here and nowhere else. Tags are `batv`'s business, not this m
 import ipaddress
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
 import idna
+
+from backstop.value import value
 
 MAX_PATH_OCTETS: Final = 1000
 """Longer paths are not parsed. RFC 5321 allows 256 octets; mail servers let more through."""
@@ -35,7 +36,7 @@ _PLAIN_DOMAIN = re.compile(r"[a-z0-9._-]*[a-z0-9_-]|\[[a-z0-9:._-]+\]")
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Address:
     """A mailbox: `local` without quotes and in the case it was written, `domain` folded.
 

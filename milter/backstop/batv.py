@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Final
 
 from backstop.address import MAX_LOCAL_OCTETS, Address
+from backstop.value import value
 
 DAY: Final = 86400
 """Seconds."""
@@ -163,7 +164,7 @@ class KeyRing:
         return since
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Tag:
     """A tag as it stands in a local part, not yet verified; `inner` is the address without it."""
 

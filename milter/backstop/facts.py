@@ -4,12 +4,12 @@ Every question that can stay unanswered has a member that says so: from what was
 answered no refusal follows.
 """
 
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from backstop.address import NULL_SENDER, Address
 from backstop.batv import TagState
 from backstop.proof import Proof
+from backstop.value import value
 
 
 class Role(Enum):
@@ -42,7 +42,7 @@ class Need(Enum):
     SENDER_DOMAIN = auto()
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Client:
     """Who speaks SMTP with the mail server.
 
@@ -55,7 +55,7 @@ class Client:
     role: Role
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Facts:
     """One recipient in a protected domain, as a check sees it.
 

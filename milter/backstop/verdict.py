@@ -8,6 +8,7 @@ from typing import Final
 from backstop.facts import Facts, Need
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
+from backstop.value import value
 
 
 class Result(Enum):
@@ -82,7 +83,7 @@ class Check:
         return self.tempfail if action is Action.TEMPFAIL else None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Judgement:
     """One check's finding about one recipient, and the action that its domain's settings give it."""
 
@@ -91,7 +92,7 @@ class Judgement:
     action: Action
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decision:
     """What is done about a recipient, and why: the judgement that named the action, if any did."""
 
@@ -156,7 +157,7 @@ class Hold:
 Change = AddHeader | RemoveHeader | ChangeSender | ReplaceRecipient | Hold
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Count:
     """One thing to add to a limit: `name` is a client network or an address, `what` a field of `Limits`."""
 
@@ -164,7 +165,7 @@ class Count:
     what: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Record:
     """One line of the journal: what happened to one recipient or to one outgoing message.
 
@@ -188,7 +189,7 @@ class Record:
     untagged: tuple[str, float] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outcome:
     """What a stage leads to."""
 

@@ -7,6 +7,7 @@ from backstop.address import Address, Network, without_extension
 from backstop.batv import KeyRing, Tag
 from backstop.facts import Existence
 from backstop.settings import Block, DomainSettings
+from backstop.value import value
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Site:
     reinjecting_daemons: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Known:
     """What was read at the first recipient of a domain, and holds for the transaction."""
 
@@ -29,7 +30,7 @@ class Known:
     """The block of the domain or of all domains; an address may have one of its own."""
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Incoming:
     """What must be known about a recipient; `known` is what this transaction has read before."""
 
@@ -43,7 +44,7 @@ class Incoming:
     known: Known | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Answer:
     """What the outside says about a recipient in a protected domain.
 
@@ -60,7 +61,7 @@ class Answer:
     guesses_tags: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Outgoing:
     """What must be known about outgoing mail; an empty domain is not asked about."""
 
@@ -68,7 +69,7 @@ class Outgoing:
     recipient_domain: str
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Sending:
     """What the outside says of outgoing mail: the sender's settings, None for a domain that is not ours."""
 

@@ -1,15 +1,14 @@
 """What is known between MAIL and the end of one message."""
 
-from dataclasses import dataclass
-
 from backstop.address import NULL_SENDER, Address
 from backstop.facts import Client, Facts, Role
 from backstop.session.questions import Known
 from backstop.settings import DomainSettings, Strip
+from backstop.value import value
 from backstop.verdict import Decision, Judgement, ReplaceRecipient
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Accepted:
     """A recipient in a protected domain that was not refused at RCPT."""
 
