@@ -237,5 +237,6 @@ class _Index:
         position, line = self._counted
         line += self._text.count("\n", position, self._at)
         self._counted = (self._at, line)
-        for end in range(1, len(place) + 1):  # [domain.example.org] makes three tables
-            self.lines.setdefault(place[:end], line)
+        while place and place not in self.lines:  # [domain.example.org] makes three tables
+            self.lines[place] = line
+            place = place[:-1]
