@@ -16,7 +16,7 @@ from backstop.facts import Role
 from backstop.gather import Gather
 from backstop.journal import Journal
 from backstop.reply import Reply
-from backstop.session import NOT_BY_SMTP, Session
+from backstop.session import FORWARD_MARKS, MARK, NOT_BY_SMTP, Session
 from backstop.verdict import (
     AddHeader,
     Change,
@@ -63,6 +63,12 @@ MACROS: Final = (
 )
 """All that is read of what the mail server tells besides the envelope."""
 
+NOREPLY: Final = int(milter.NOREPLY)
+"""Where the mail server waits all the same, libmilter says "continue" for us."""
+
+HEADERS: Final = FORWARD_MARKS | {MARK.lower()}
+"""The headers that mean anything, in lower case."""
+
 UNKNOWN_USER: Final = "5.1.1"
 """The status with which a mail server refuses an unknown recipient; others speak of policy or relaying."""
 
@@ -72,12 +78,10 @@ BUG: Final = Reply(451, "4.3.0", "Internal trouble, try again later")
 class Connection:
     """What belongs to one milter connection."""
 
-    __slots__ = ("broken", "quiet", "session")
+    __slots__ = ("broken", "session")
 
-    def __init__(self, session: Session, quiet: int) -> None:
+    def __init__(self, session: Session) -> None:
         self.session = session
-        self.quiet = quiet
-        """The answer of callbacks that the mail server does not wait for."""
         self.broken = False
         """A callback failed in the transaction under way."""
 
@@ -101,7 +105,6 @@ class Service:
         milter.set_envrcpt_callback(self._rcpt)
         milter.set_header_callback(self._header)
         milter.set_eom_callback(self._end_of_message)
-        milter.set_abort_callback(self._abort)
         milter.set_close_callback(self._close)
         milter.register(NAME, data=self._data, negotiate=self._negotiate)
 
@@ -126,26 +129,24 @@ class Service:
     # -- callbacks --------------------------------------------------------------------------------------
 
     def _negotiate(self, ctx: Any, options: list[int]) -> int:
-        offered = options[1]
         options[0] &= ACTIONS
-        options[1] = offered & STEPS
+        options[1] &= STEPS
         options[2] = options[3] = 0
         if options[0] & milter.SETSYMLIST:
             for stage, names in MACROS:
                 ctx.setsymlist(stage, names)
-        quiet = milter.NOREPLY if offered & milter.P_NR_MAIL else milter.CONTINUE
-        self._open_connection(ctx, quiet)
+        self._open_connection(ctx)
         return int(milter.CONTINUE)
 
-    def _open_connection(self, ctx: Any, quiet: int) -> Connection:
-        connection = Connection(Session(self._config.site, self._gather), quiet)
+    def _open_connection(self, ctx: Any) -> Connection:
+        connection = Connection(Session(self._config.site, self._gather))
         ctx.setpriv(connection)
         self._open.add(id(ctx))
         return connection
 
     def _connection(self, ctx: Any) -> Connection:
         """What was opened at the negotiation, which libmilter lets a peer leave out; no mail server does."""
-        return ctx.getpriv() or self._open_connection(ctx, int(milter.CONTINUE))
+        return ctx.getpriv() or self._open_connection(ctx)
 
     def _connect(self, ctx: Any, host: str, _family: int, address: Any) -> int:
         connection = self._connection(ctx)
@@ -154,7 +155,7 @@ class Service:
             connection.session.connect(host, _client_address(address), daemon)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "connect", "")
-        return connection.quiet
+        return NOREPLY
 
     def _mail(self, ctx: Any, path: bytes, *_parameters: bytes) -> int:
         connection = self._connection(ctx)
@@ -163,7 +164,7 @@ class Service:
             connection.session.mail(_decoded(path), ctx.getsymval("{auth_authen}") or "")
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "mail", "")
-        return connection.quiet
+        return NOREPLY
 
     def _rcpt(self, ctx: Any, path: bytes, *parameters: bytes) -> int:
         connection = self._connection(ctx)
@@ -196,12 +197,14 @@ class Service:
             return self._answer_to_bug(ctx, connection)
 
     def _header(self, ctx: Any, name: str, _value: bytes) -> int:
+        if name.lower() not in HEADERS:  # nearly every one, so it is not worth a connection's look-up
+            return NOREPLY
         connection = self._connection(ctx)
         try:
             connection.session.header(name)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "header", ctx.getsymval("i") or "")
-        return connection.quiet
+        return NOREPLY
 
     def _end_of_message(self, ctx: Any) -> int:
         connection = self._connection(ctx)
@@ -214,12 +217,6 @@ class Service:
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "end of message", queue_id)
             return self._answer_to_bug(ctx, connection)
-
-    def _abort(self, ctx: Any) -> int:
-        connection = self._connection(ctx)
-        connection.broken = False
-        connection.session.abort()
-        return int(milter.CONTINUE)
 
     def _close(self, ctx: Any) -> int:
         self._open.discard(id(ctx))

@@ -16,6 +16,7 @@ from backstop.session.transaction import Accepted, Transaction
 from backstop.verdict import ACCEPT, CONTINUE, Outcome
 
 __all__ = [
+    "FORWARD_MARKS",
     "MARK",
     "NOT_BY_SMTP",
     "ONE_AT_A_TIME",
