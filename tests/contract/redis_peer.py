@@ -1,4 +1,4 @@
-"""A server that speaks as much of Redis's protocol as a test tells it to, badly where it should."""
+"""The store's other side in tests: patience with a real Redis, and a server that speaks badly."""
 
 import contextlib
 import socket
@@ -6,7 +6,16 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-HELLO = b"*6\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
+from backstop.adapters.redis_store import Store
+
+HELLO = (
+    b"*6\r\n$6\r\nserver\r\n$5\r\nredis\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n"
+)
+
+
+def patient(url: str | list[str], **more: int) -> Store:
+    """A store for tests that are not about time: the machine may be busy."""
+    return Store(url, timeout=5, write_timeout=5, **more)
 
 
 class Peer:
