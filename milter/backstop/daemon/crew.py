@@ -37,6 +37,7 @@ class Worker:
     process: int
     generation: Generation
     channel: socket.socket
+    core: int
     stage: Stage = Stage.STARTING
     accepts: bool = False  # it may take new sessions
     born: float = field(default_factory=time.monotonic)
@@ -99,6 +100,7 @@ class Crew:
 
     def fork(self, generation: Generation) -> Worker:
         """One more worker; raises OSError where the system has no room for it."""
+        core = self._free_core(generation)
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         # No signal may reach the child before it has put away the parent's way of noticing them.
@@ -107,16 +109,21 @@ class Crew:
             process = os.fork()
             if process == 0:
                 private = [*self._private(), ours.fileno(), *(one.channel.fileno() for one in self)]
-                worker.run(generation.service, self._listening, theirs, private)
+                worker.run(generation.service, self._listening, theirs, private, core)
         except OSError:
             ours.close()
             raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             theirs.close()
-        born = Worker(process, generation, ours)
+        born = Worker(process, generation, ours, core)
         self._workers[process] = born
         return born
+
+    def _free_core(self, generation: Generation) -> int:
+        """The core with the fewest workers of this generation; a fallen one's is free again."""
+        taken = [one.core for one in self if one.generation is generation]
+        return min(sorted(os.sched_getaffinity(0)), key=taken.count)
 
     def deaths(self) -> Iterator[Death]:
         """The workers that have ended since the last call."""

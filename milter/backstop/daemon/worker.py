@@ -48,7 +48,9 @@ class Serving(Protocol):
         """Write what is still to be written, in about a second."""
 
 
-def run(service: Serving, listening: int, channel: socket.socket, to_close: Iterable[int]) -> NoReturn:
+def run(
+    service: Serving, listening: int, channel: socket.socket, to_close: Iterable[int], core: int
+) -> NoReturn:
     """All of a worker's life, right after the fork, with every signal blocked.
 
     `to_close` are the parent's own descriptors: its lock, and its ends of the other workers' channels, which
@@ -57,6 +59,7 @@ def run(service: Serving, listening: int, channel: socket.socket, to_close: Iter
     status = os.EX_SOFTWARE
     try:
         _leave_parent(to_close)
+        _stay_on(core)
         service.install()
         service.start()
         channel.sendall(READY)
@@ -80,6 +83,16 @@ def _leave_parent(to_close: Iterable[int]) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, LIBMILTER_SIGNALS)
     for descriptor in to_close:
         os.close(descriptor)
+
+
+def _stay_on(core: int) -> None:
+    """Keep all threads on one core, as only one of them can run Python anyway.
+
+    On several they wake up to find the interpreter's lock taken: a third of a worker's CPU time and rate
+    (script/bench, two cores: 1.62 of the empty C milter's CPU without, 0.95 with).
+    """
+    with contextlib.suppress(OSError):  # the core was taken away from us meanwhile
+        os.sched_setaffinity(0, {core})
 
 
 def _obey(service: Serving, listening: int, channel: socket.socket) -> NoReturn:
