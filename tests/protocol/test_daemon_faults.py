@@ -74,7 +74,7 @@ def test_the_workers_of_a_killed_parent_finish_and_a_new_parent_starts(stand_in:
         wait_for(lambda: not [pid for pid in orphans - {serving} if alive(pid)], 2, "the idle orphan's end")
         began = time.monotonic()
         stand_in.start()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 6
         assert worker_of(session) == serving
         with stand_in.session() as fresh:
             assert worker_of(fresh) in stand_in.workers()

@@ -27,7 +27,7 @@ GO = b"g"
 DRAIN = b"d"  # take no new sessions, finish the open ones, however long they last
 STOP = b"s"  # the same, within STOP_SECONDS
 
-STOP_SECONDS = 3.5
+STOP_SECONDS = 3.2
 # A mail server keeps its milter connection as long as its client's: minutes. After this a peer is stuck.
 DRAIN_SECONDS = 3600.0
 
