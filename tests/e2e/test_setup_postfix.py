@@ -318,6 +318,23 @@ class TestCommand:
             refused = deliver(client, "", (untouched.tagged("ghost@alias.test"),), LETTER)
             assert refused.recipients[0].code == 550
 
+    def test_the_next_hop_is_asked_about_the_address_without_the_tag(self, untouched: Fitted) -> None:
+        """Where Postfix verifies recipients (reject_unverified_recipient), its probes pass cleanup too."""
+        untouched.next_hop.answer("RCPT", "ghost*", "550 5.1.1 no such user")
+        untouched.postfix.edit(
+            "relay_recipient_maps=",
+            "smtpd_recipient_restrictions=permit_mynetworks,reject_unauth_destination,reject_unverified_recipient",
+            "unverified_recipient_reject_code=550",
+            "address_verify_poll_count=10",
+        )
+        assert untouched.setup("--write").returncode == os.EX_OK
+        untouched.postfix.edit("smtpd_milters=", "non_smtpd_milters=")
+        with untouched.postfix, untouched.postfix.client() as client:
+            assert deliver(client, "", (untouched.tagged("rita@relay.test"),), LETTER).accepted
+            refused = deliver(client, "", (untouched.tagged("ghost@relay.test"),), LETTER)
+            assert refused.recipients[0].code == 550
+        assert untouched.next_hop.refused == ("RCPT ghost@relay.test",)
+
     def test_a_folder_without_postfix(self, untouched: Fitted, tmp_path: Path) -> None:
         done = untouched.setup("--postfix-config", str(tmp_path))
         assert done.returncode == os.EX_UNAVAILABLE

@@ -578,6 +578,15 @@ class TestPitfalls:
         for form in TagForm:
             assert texts(plan(seen, want(form)), Level.WARNING) == ""
 
+    def test_no_table_is_needed_where_the_next_hop_is_asked(self):
+        relay = {"relay.test": DomainClass.RELAY}
+        asked = want(TagForm.SUBADDRESS, "relay.test")
+        assert "any user of relay.test" in texts(plan(view(classes=relay), asked), Level.WARNING)
+        seen = view(
+            classes=relay, smtpd_recipient_restrictions="permit_mynetworks, reject_unverified_recipient"
+        )
+        assert texts(plan(seen, asked), Level.WARNING) == ""
+
     def test_a_catch_all(self):
         seen = view(tables={"hash:/v": {"@our.test": "root"}}, virtual_alias_maps="hash:/v")
         assert "every user of it exists" in texts(plan(seen, want(TagForm.SUBADDRESS)), Level.WARNING)

@@ -59,17 +59,19 @@ def _milters(view: View) -> Iterator[Remark]:
 
 def _unknown_users(view: View) -> Iterator[Remark]:
     classes = set(view.classes.values())
+    # ADDRESS_VERIFICATION_README: the next hop is asked, about the address without the tag, as the probe passes
+    # cleanup(8).
+    restrictions = {*view.list("smtpd_recipient_restrictions"), *view.list("smtpd_relay_restrictions")}
+    asks_next_hop = "reject_unverified_recipient" in restrictions
     for kind, name in _USERS.items():
-        if kind in classes and not view.expanded.get(name, "").strip():
+        if kind in classes and not asks_next_hop and not view.expanded.get(name, "").strip():
             domains = ", ".join(sorted(domain for domain, each in view.classes.items() if each is kind))
             yield warning(
                 f"{name} is empty: Postfix takes mail for any user of {domains}, and returns it later to "
                 "people who may never have written; name the table of users"
             )
     unlisted = {"reject_unlisted_recipient", "check_recipient_maps"}
-    if view.expanded.get("smtpd_reject_unlisted_recipient") == "no" and not unlisted & set(
-        view.list("smtpd_recipient_restrictions")
-    ):
+    if view.expanded.get("smtpd_reject_unlisted_recipient") == "no" and not unlisted & restrictions:
         yield warning(
             "smtpd_reject_unlisted_recipient = no: mail for unknown users is taken and returned later"
         )
