@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.harness.smtp import SmtpClient
+from tests.harness.smtp import Disconnected, SmtpClient
 from tests.harness.waiting import wait_for
 
 #: The system's own instance, of which only the list of map types is read.
@@ -146,7 +146,10 @@ class PrivatePostfix:
                 stderr=subprocess.STDOUT,
             )
         try:
-            wait_for(self._greets, 30, f"Postfix to listen; its log:\n{self.log()}")
+            wait_for(self._greets, 30, "Postfix to greet on all its ports")
+        except TimeoutError as error:
+            self.stop()
+            raise TimeoutError(f"{error}; its log:\n{self.log()}") from error
         except BaseException:
             self.stop()
             raise
@@ -423,7 +426,7 @@ class PrivatePostfix:
         try:
             for port in (self.ports.outside, self.ports.submission):
                 SmtpClient(port).close()
-        except OSError:
+        except (OSError, Disconnected):  # a server that falls at once greets nobody
             return False
         return True
 
