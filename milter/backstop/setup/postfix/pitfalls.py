@@ -59,8 +59,8 @@ def _milters(view: View) -> Iterator[Remark]:
 
 def _unknown_users(view: View) -> Iterator[Remark]:
     classes = set(view.classes.values())
-    # ADDRESS_VERIFICATION_README: the next hop is asked, about the address without the tag, as the probe passes
-    # cleanup(8).
+    # The next hop is asked (ADDRESS_VERIFICATION_README), about the address without the tag: probes pass
+    # cleanup(8) too.
     restrictions = {*view.list("smtpd_recipient_restrictions"), *view.list("smtpd_relay_restrictions")}
     asks_next_hop = "reject_unverified_recipient" in restrictions
     for kind, name in _USERS.items():
