@@ -79,6 +79,8 @@ class Journal:
         self._prefixed = "JOURNAL_STREAM" in os.environ
         self._lines: deque[str] = deque()
         self._dropped = 0
+        self._cut = False
+        """The last line that was written is not whole."""
         self._troubles: dict[str, float] = {}
         self._troubled = threading.Lock()
         self._store_was = ""
@@ -151,16 +153,27 @@ class Journal:
             self.trouble(f"the store is away for another reason: {reason}")
 
     def _write_lines(self) -> None:
-        """As far as the output takes them without blocking."""
+        """As far as the output takes them without blocking, and then how many were dropped."""
         while self._lines:
             batch = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
-            if not select.select([], [self._output], [], 0)[1]:
-                self._dropped += len(batch)
-                continue
-            try:
-                os.write(self._output, "".join(batch).encode("utf-8", "backslashreplace"))
-            except OSError:
-                self._dropped += len(batch)
+            self._dropped += self._unwritten(batch)
+        if dropped := self._dropped:
+            word = self._line(Priority.WARNING, {"lines_dropped": str(dropped)})
+            if not self._unwritten([word]):
+                self._dropped -= dropped
+
+    def _unwritten(self, lines: list[str]) -> int:
+        """Write lines; how many of them the output did not take."""
+        if not select.select([], [self._output], [], 0)[1]:
+            return len(lines)
+        # What a disk that was full took of a line stays a line of its own.
+        octets = b"\n" * self._cut + "".join(lines).encode("utf-8", "backslashreplace")
+        try:
+            written = os.write(self._output, octets)
+        except OSError:
+            return len(lines)
+        self._cut = octets[written - 1 : written] != b"\n"
+        return octets.count(b"\n", written)
 
     def _fields(self, record: Record) -> dict[str, str]:
         return {
@@ -189,9 +202,9 @@ class Journal:
         if len(self._lines) >= MAX_LINES:
             self._dropped += 1
             return
-        if self._dropped:
-            fields = {**fields, "lines_dropped": str(self._dropped)}
-            self._dropped = 0
+        self._lines.append(self._line(priority, fields, longest))
+
+    def _line(self, priority: Priority, fields: Mapping[str, str], longest: int = MAX_VALUE) -> str:
         mark = f"<{priority.value}>" if self._prefixed else ""
         words = " ".join(f"{name}={shown(value, longest)}" for name, value in fields.items() if value)
-        self._lines.append(f"{mark}{words}\n")
+        return f"{mark}{words}\n"
