@@ -45,16 +45,23 @@ class Console:
             fields = {**fields, "lines_dropped": self._dropped}
         words = [event, *(f"{name}={_shown(str(value))}" for name, value in fields.items())]
         mark = f"<{priority.value}>" if self._priorities else ""
-        line = f"{mark}{' '.join(words)}\n"
+        octets = _bounded(f"{mark}{' '.join(words)}".encode("utf-8", "backslashreplace"))
         if not select.select([], [self._descriptor], [], 0)[1]:
             self._dropped += 1
             return
         try:
-            os.write(self._descriptor, line.encode("utf-8", "backslashreplace"))
+            os.write(self._descriptor, octets)
         except OSError:
             self._dropped += 1
             return
         self._dropped = 0
+
+
+def _bounded(octets: bytes) -> bytes:
+    """A line as long as a pipe that may be written to takes without blocking, and no longer."""
+    if len(octets) >= select.PIPE_BUF:
+        octets = octets[: select.PIPE_BUF - 4].decode("utf-8", "ignore").encode() + b"..."
+    return octets + b"\n"
 
 
 def _shown(value: str) -> str:
