@@ -1,0 +1,112 @@
+"""The marks a message bears: in its envelope, its fields, its parts and its text."""
+
+import re
+from typing import Final
+
+from backstop.report import wording
+from backstop.report.charsets import readable
+from backstop.report.header import Header
+from backstop.report.model import Mark, Returned
+from backstop.report.octets import Text
+from backstop.report.parts import Part
+
+STATUS_PARTS: Final = frozenset({b"message/delivery-status", b"message/global-delivery-status"})
+_RECEIPT_PARTS: Final = frozenset(
+    {b"message/disposition-notification", b"message/global-disposition-notification"}
+)
+_REPORT_TYPES: Final = {
+    b"delivery-status": Mark.REPORT_TYPE,
+    b"disposition-notification": Mark.RECEIPT_PART,
+    b"feedback-report": Mark.FEEDBACK_PART,
+}
+_NULL_SENDERS: Final = frozenset({"", "<>", "mailer-daemon", "<mailer-daemon>"})
+_NULL_PATH = re.compile(rb"<\s*(?:MAILER-DAEMON)?\s*>", re.IGNORECASE)
+_NULL_ENVELOPE = re.compile(rb"envelope-from <>", re.IGNORECASE)
+_NULL_MAILBOX_LINE = re.compile(rb"From (?:MAILER-DAEMON|<>)[@ ]", re.IGNORECASE)
+_PROGRAM = re.compile(rb"\.(?:exe|scr|pif|com|bat|cmd|cpl|vbs|js|hta|zip|rar|7z|iso|img|html?|xlsm|docm)\Z")
+_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'@]{1,200}@[^\s<>()\[\],;:\"'@]{1,255}")
+_NAMED_ADDRESS = re.compile(r"([^<]*)<\s*([^<>]*?)\s*>")
+_LIST_FIELDS: Final = (b"list-id", b"list-post", b"x-beenthere", b"x-mailing-list", b"mailing-list")
+_TO_FIELDS: Final = (b"to", b"delivered-to", b"x-original-to", b"envelope-to", b"x-envelope-to")
+
+
+def envelope_marks(message: Text, header: Header, reverse_path: str | None) -> set[Mark]:
+    """Say whether the sender is the null sender; an unknown one is read from what delivery left behind."""
+    if reverse_path is not None:
+        is_null = reverse_path.strip().lower() in _NULL_SENDERS
+    else:
+        is_null = bool(
+            _NULL_PATH.fullmatch(header.first(b"return-path"))
+            or _NULL_PATH.fullmatch(header.first(b"x-envelope-from"))
+            or _NULL_MAILBOX_LINE.match(message.lines)
+            or (b"return-path" not in header and _NULL_ENVELOPE.search(header.first(b"received")))
+        )
+    return {Mark.NULL_SENDER} if is_null else set()
+
+
+def part_marks(parts: list[Part]) -> set[Mark]:
+    """Look at the parts the message itself has; what stands in an enclosed message is somebody else's."""
+    marks: set[Mark] = set()
+    for part in parts:
+        if part.enclosed:
+            continue
+        if part.type == b"multipart/report" and part.report_type in _REPORT_TYPES:
+            marks.add(_REPORT_TYPES[part.report_type])
+        elif part.type in STATUS_PARTS:
+            marks.add(Mark.STATUS_PART)
+        elif part.type in _RECEIPT_PARTS:
+            marks.add(Mark.RECEIPT_PART)
+        elif part.type == b"message/feedback-report":
+            marks.add(Mark.FEEDBACK_PART)
+        elif part.depth and _PROGRAM.search(part.name):
+            marks.add(Mark.PROGRAM_ATTACHED)
+    return marks
+
+
+def field_marks(header: Header) -> set[Mark]:
+    """Look at the fields of the message."""
+    marks: set[Mark] = set()
+    submitted = header.first(b"auto-submitted").lower()
+    subject = readable(header.first(b"subject"))
+    address, name = author_of(header)
+    precedence = header.first(b"precedence").lower()
+    if b"x-failed-recipients" in header:
+        marks.add(Mark.FAILED_RECIPIENTS)
+    if b"(failure)" in submitted:
+        marks.add(Mark.FAILURE)
+    if wording.is_mailer(address, name):
+        marks.add(Mark.MAILER_FROM)
+    elif wording.is_robot(address, name):
+        marks.add(Mark.ROBOT_FROM)
+    if wording.is_answer(subject):
+        marks.add(Mark.ANSWER)
+    if wording.says_bounce_in_subject(subject):
+        marks.add(Mark.BOUNCE_SUBJECT)
+    if precedence == b"list" or any(field in header for field in _LIST_FIELDS):
+        marks.add(Mark.LIST_MAIL)
+    return marks
+
+
+def author_of(header: Header) -> tuple[str, str]:
+    """Give address and name of the first author."""
+    value = readable(header.first(b"from")) or readable(header.first(b"sender"))
+    match = _NAMED_ADDRESS.search(value)
+    if match and ("@" in match[2] or match[2]):
+        return match[2].lower(), match[1].strip(' "')
+    bare = _ADDRESS.search(value)
+    if not bare:
+        return value.strip().lower(), value
+    return bare[0].lower(), value.replace(bare[0], "").strip(' ()"')
+
+
+def is_returned_to_author(header: Header, returned: Returned) -> bool:
+    """Claim that the message goes to the one who wrote what it returns."""
+    authors = set(addresses_in(returned.from_)) | {returned.return_path.lower()}
+    return any(
+        address in authors for field in _TO_FIELDS for address in addresses_in(readable(header.first(field)))
+    )
+
+
+def addresses_in(value: str) -> list[str]:
+    """Find addresses in a field, in lower case."""
+    return [match[0].lower() for match in _ADDRESS.finditer(value[:4000])]

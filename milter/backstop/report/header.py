@@ -1,0 +1,79 @@
+"""Header fields of messages and of their parts (RFC 5322, section 2.2), read within bounds.
+
+Nothing here recurses, and no expression can match the same octets in two ways, so time is linear.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+from backstop.report.octets import Text
+
+MAX_HEADER_LINES: Final = 2000
+MAX_LINE_OCTETS: Final = 16_000
+MAX_HEADER_OCTETS: Final = 256_000
+
+_FIELD = re.compile(rb"^([!-9;-~]{1,80})[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE)
+_BLANK = re.compile(rb"\n\r*\n")
+_BLANK_FIRST = re.compile(rb"\r*\n")
+_FIRST_FIELD = re.compile(rb"[!-9;-~]{1,80}[ \t]*+:")
+_ENVELOPE_LINE = re.compile(rb"(?:[ \t]*\r*\n|>*From [^\n]*+\n)++")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The fields of one header by name in lower case, and where it stands in its text."""
+
+    fields: Mapping[bytes, list[bytes]]
+    start: int
+    end: int
+    body: int
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.fields
+
+    def first(self, name: bytes) -> bytes:
+        """Unfold the first field of that name; empty if there is none."""
+        values = self.fields.get(name)
+        return unfold(values[0]) if values else b""
+
+    def every(self, name: bytes) -> list[bytes]:
+        """Unfold the fields of that name, at most a hundred."""
+        return [unfold(value) for value in self.fields.get(name, [])[:100]]
+
+
+def unfold(value: bytes) -> bytes:
+    """Bring a value to one line; what is longer than a line may be is cut."""
+    return b" ".join(value[:MAX_LINE_OCTETS].split())
+
+
+def message_header(text: Text, start: int, end: int) -> Header:
+    """Read the header of a message: what stands before it in a mailbox file is passed over."""
+    envelope = _ENVELOPE_LINE.match(text.lines, start, end)
+    return _header(text, envelope.end() if envelope else start, end)
+
+
+def part_header(text: Text, start: int, end: int) -> Header:
+    """Read the header of a part of a message: a part that does not begin with a field has none."""
+    if _FIRST_FIELD.match(text.lines, start, end):
+        return _header(text, start, end)
+    blank = _BLANK_FIRST.match(text.lines, start, end)
+    body = blank.end() if blank else start
+    return Header({}, start, start, body)
+
+
+def _header(text: Text, start: int, end: int) -> Header:
+    limit = min(end, start + MAX_HEADER_OCTETS)
+    blank = _BLANK.search(text.lines, start, limit)
+    stop, body = (blank.start() + 1, blank.end()) if blank else (limit, limit)
+    return Header(fields_of(text.lines, start, stop), start, stop, body)
+
+
+def fields_of(lines: bytes, start: int, end: int) -> dict[bytes, list[bytes]]:
+    """Read header fields, still folded, by name in lower case. Lines that are none are passed over."""
+    fields: dict[bytes, list[bytes]] = {}
+    for match in islice(_FIELD.finditer(lines, start, end), MAX_HEADER_LINES):
+        fields.setdefault(match[1].lower(), []).append(match[2])
+    return fields

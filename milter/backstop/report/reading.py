@@ -1,0 +1,117 @@
+"""Reading a message: the marks it bears, its kind, whom it reports, what it returns."""
+
+import re
+from typing import Final
+
+from backstop.report.evidence import (
+    STATUS_PARTS,
+    envelope_marks,
+    field_marks,
+    is_returned_to_author,
+    part_marks,
+)
+from backstop.report.header import Header
+from backstop.report.kind import kind_of
+from backstop.report.model import Kind, Mark, Report, Returned
+from backstop.report.octets import MAX_OCTETS, text_of
+from backstop.report.parts import Part, parts_of
+from backstop.report.passages import MAX_PASSAGE, MAX_PROSE, Passage, passages_of
+from backstop.report.recipients import recipients_of
+from backstop.report.replies import reply_marks, text_marks
+from backstop.report.returned import from_part, from_text, ids_in
+
+_HEADER_PARTS: Final = frozenset(
+    {
+        b"message/rfc822",
+        b"message/global",
+        b"message/rfc822-headers",
+        b"message/global-headers",
+        b"message/news",
+        b"text/rfc822-headers",
+        b"text/rfc822",
+    }
+)
+_MENTIONED_IN_STATUS = re.compile(
+    rb"^(?:x-)?original-message-id[ \t]*+:([^\n]*+)", re.IGNORECASE | re.MULTILINE
+)
+_MAX_MENTIONED: Final = 100
+
+
+def read(message: bytes, reverse_path: str | None) -> Report:
+    """Say what a message is and what it returns.
+
+    `reverse_path` is that of the envelope, None if it is unknown; then what delivery left in the message
+    counts. At most 1 MB is read, in time proportional to it, and no input makes this raise.
+    """
+    text = text_of(message[:MAX_OCTETS])
+    parts = parts_of(text)
+    header = parts[0].header
+    marks = envelope_marks(text, header, reverse_path) | part_marks(parts) | field_marks(header)
+    marks |= reply_marks(header)
+    is_suspect = bool(marks - {Mark.LIST_MAIL, Mark.ANSWER})
+    passages = passages_of(parts, MAX_PASSAGE if is_suspect else MAX_PROSE)
+    returned, place = _find_returned(parts, passages) if is_suspect else (None, None)
+    said = _said(passages, place)
+    marks |= text_marks(said)
+    if returned:
+        marks.add(Mark.RETURNED)
+        if is_returned_to_author(header, returned):
+            marks.add(Mark.RETURNED_TO_AUTHOR)
+    kind = kind_of(marks)
+    return Report(
+        kind,
+        tuple(mark for mark in Mark if mark in marks),
+        recipients_of(parts, header, said) if kind is Kind.BOUNCE else (),
+        _mentioned(parts, header),
+        None if kind is Kind.ORDINARY else returned,
+    )
+
+
+def _find_returned(
+    parts: list[Part], passages: list[Passage]
+) -> tuple[Returned | None, tuple[Passage, int] | None]:
+    """Find the returned header, and where in which passage it begins if it stands in running text."""
+    in_part: Returned | None = None
+    for part in parts:
+        if part.type in _HEADER_PARTS and not part.enclosed:
+            in_part = from_part(part.text, part.start, part.end)
+            if in_part:
+                break
+    if in_part and in_part.message_id:
+        return in_part, None
+    for passage in passages:
+        found = from_text(passage.text, passage.start, passage.end)
+        if found and (not in_part or found[0].message_id):
+            return found[0], (passage, found[1])
+    if not in_part and not passages:
+        root = parts[0]
+        found = from_text(root.text, root.start, min(root.end, root.start + MAX_PASSAGE))
+        return (found[0] if found else None), None
+    return in_part, None
+
+
+def _said(passages: list[Passage], place: tuple[Passage, int] | None) -> str:
+    """Give what the message says before it returns anything."""
+    said: list[str] = []
+    left = MAX_PROSE
+    for passage in passages:
+        is_place = place is not None and place[0] is passage
+        piece = passage.said(place[1] if place and is_place else passage.end)
+        said.append(piece)
+        left -= len(piece)
+        if is_place or left <= 0:
+            break
+    return "\n".join(said)[:MAX_PROSE]
+
+
+def _mentioned(parts: list[Part], header: Header) -> tuple[str, ...]:
+    """Give the ids the message refers to, the original's of status and receipt parts included."""
+    values = header.every(b"in-reply-to") + header.every(b"references")
+    for part in parts:
+        if not part.enclosed and (
+            part.type in STATUS_PARTS or part.type.endswith(b"disposition-notification")
+        ):
+            match = _MENTIONED_IN_STATUS.search(part.text.lines, part.start, part.end)
+            if match:
+                values.append(match[1])
+    return tuple(dict.fromkeys(ids_in(values)))[:_MAX_MENTIONED]

@@ -1,0 +1,149 @@
+"""The header of the returned message: in a part of its own, or found by its shape in running text.
+
+Some forty different separators stand before a returned header in running text, and many systems put none.
+So nothing is looked for but the header itself: lines of the form `Name: text`, one after the other, among
+them enough names that stand in the header of every message. They may be indented or quoted, and line by
+line the same. An id is only ever taken from such a header.
+"""
+
+import re
+from typing import Final
+
+from backstop.report.charsets import readable
+from backstop.report.header import MAX_HEADER_LINES, MAX_LINE_OCTETS, Header, fields_of
+from backstop.report.model import Returned
+from backstop.report.octets import Text, text_of
+
+_MAX_RUNS: Final = 300
+_MAX_STRAY_LINES: Final = 3
+_MAX_BLOCK: Final = 256_000
+
+_FIRST_LINE = re.compile(
+    rb"^([ \t>|*#!]{0,40}+)(?:received|return-path|message-id|from|to|cc|date|subject|sender|reply-to|"
+    rb"mime-version|content-type|content-transfer-encoding|dkim-signature|domainkey-signature|delivered-to|"
+    rb"references|in-reply-to|importance|user-agent|thread-topic|thread-index|authentication-results|"
+    rb"arc-[\w-]{1,40}|list-[\w-]{1,40}|resent-[\w-]{1,40}|x-[\w-]{1,60})[ \t]{0,10}:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_NAME = re.compile(rb"[A-Za-z][!-9;-~]{0,79}[ \t]{0,10}:")
+_ID = re.compile(rb"<\s*([^<>\s]{1,900})\s*>")
+_BARE_ID = re.compile(rb"[^<>\s]{1,900}\Z")
+
+_TELLING: Final = frozenset({b"message-id", b"received", b"return-path", b"from"})
+_KNOWN: Final = _TELLING | {
+    b"to", b"cc", b"date", b"subject", b"sender", b"reply-to", b"mime-version", b"content-type",
+    b"content-transfer-encoding", b"dkim-signature", b"delivered-to", b"references", b"in-reply-to",
+    b"x-mailer", b"user-agent", b"importance", b"x-priority", b"thread-topic", b"thread-index",
+    b"x-originating-ip", b"organization", b"precedence",
+}  # fmt: skip
+_WHOLE: Final = frozenset({b"message-id", b"received", b"return-path", b"mime-version", b"content-type"})
+_OF_REPORTS: Final = frozenset(
+    {
+        b"final-recipient",
+        b"original-recipient",
+        b"reporting-mta",
+        b"diagnostic-code",
+        b"action",
+        b"feedback-type",
+    }
+)
+
+
+def from_part(text: Text, start: int, end: int) -> Returned | None:
+    """Read the header a part holds, whatever it lacks; None if there is none."""
+    run = _run(text.lines, start, min(end, start + _MAX_BLOCK), b"")
+    fields = fields_of(text.lines, start, run)
+    if not fields:
+        return None
+    return _returned(text.raw[start:run], fields)
+
+
+def from_text(text: Text, start: int, end: int) -> tuple[Returned, int] | None:
+    """Find the first header in running text, and where it begins.
+
+    A mere summary (From, To, Subject, Date) only counts when no whole header follows.
+    """
+    summary: tuple[Returned, int] | None = None
+    at = start
+    for _ in range(_MAX_RUNS):
+        match = _FIRST_LINE.search(text.lines, at, end)
+        if not match:
+            break
+        prefix = match[1]
+        stop = _run(text.lines, match.start(), min(end, match.start() + _MAX_BLOCK), prefix)
+        at = max(stop, match.end())
+        block = _without_prefix(text.raw[match.start() : stop], prefix)
+        leveled = block if text.raw is text.lines else text_of(block).lines
+        fields = fields_of(leveled, 0, len(leveled))
+        if not _is_header(fields):
+            continue
+        if _WHOLE & fields.keys():
+            return _returned(block, fields), match.start()
+        summary = summary or (_returned(block, fields), match.start())
+    return summary
+
+
+def ids_in(values: list[bytes]) -> list[str]:
+    """Take the ids out of In-Reply-To or References, without their brackets."""
+    return [match[1].decode("utf-8", "replace") for value in values for match in _ID.finditer(value)]
+
+
+def id_of(value: bytes) -> str:
+    """Take the id out of a Message-ID field; one that was cut off is none."""
+    match = _ID.search(value)
+    if match:
+        return match[1].decode("utf-8", "replace")
+    bare = _BARE_ID.match(value)
+    return bare[0].decode("utf-8", "replace") if bare else ""
+
+
+def _run(lines: bytes, start: int, end: int, prefix: bytes) -> int:
+    """Follow header lines to the end of the last one. A few damaged lines between them are passed over."""
+    at = good = start
+    strays = 0
+    for number in range(MAX_HEADER_LINES):
+        line_end = lines.find(b"\n", at, end)
+        line_end = end if line_end < 0 else line_end + 1
+        line = lines[at : min(line_end, at + MAX_LINE_OCTETS)]
+        if not line.startswith(prefix) or at >= end:
+            break
+        line = line[len(prefix) :]
+        if _NAME.match(line):
+            strays, good = 0, line_end
+        elif not line.strip():
+            break
+        elif line[:1] in b" \t" and not strays:
+            good = line_end
+        else:
+            strays += 1
+            if strays > _MAX_STRAY_LINES or number == 0:
+                break
+        at = line_end
+    return good
+
+
+def _without_prefix(block: bytes, prefix: bytes) -> bytes:
+    if not prefix:
+        return block
+    return b"".join(line[len(prefix) :] for line in block.splitlines(keepends=True))
+
+
+def _is_header(fields: dict[bytes, list[bytes]]) -> bool:
+    names = fields.keys()
+    if names & _OF_REPORTS:
+        return False
+    known = len(names & _KNOWN)
+    if b"message-id" in names or b"received" in names:
+        return known >= 2
+    return known >= 3 and bool(_TELLING & names)
+
+
+def _returned(block: bytes, fields: dict[bytes, list[bytes]]) -> Returned:
+    header = Header(fields, 0, 0, 0)
+    return Returned(
+        block,
+        id_of(header.first(b"message-id")),
+        readable(header.first(b"from")),
+        readable(header.first(b"to")),
+        header.first(b"return-path").strip(b"<> \t").decode("utf-8", "replace"),
+    )
