@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping
 from enum import IntEnum
 from typing import Final
 
-from backstop.adapters import redis_names
-from backstop.adapters.redis_store import Store, pack
+from backstop.adapters.limits import count_commands
+from backstop.adapters.redis_store import Store
 from backstop.adapters.write_behind import EVERY, WriteBehind
 from backstop.config import LogAddresses
 from backstop.plain import plain
@@ -68,11 +68,7 @@ class Journal:
         self, store: Store, limits: Limits, log_addresses: LogAddresses, secret: bytes, output: int = 2
     ) -> None:
         self._store = store
-        self._windows = {
-            "unknown_recipients": limits.unknown_recipients.seconds,
-            "bad_tags": limits.bad_tags.seconds,
-            "bad_tags_address": limits.bad_tags_address.seconds,
-        }
+        self._limits = limits
         self._log_addresses = log_addresses
         self._secret = secret
         self._output = output
@@ -101,13 +97,8 @@ class Journal:
 
     def take(self, counts: Iterable[Count], records: Iterable[Record], now: float) -> None:
         """Record what was decided; limits are counted at once, and nobody waits for it."""
-        commands: list[bytes] = []
-        for count in counts:
-            key = redis_names.client(count.name, count.what)
-            window = self._windows[count.what]
-            commands += (pack("SET", key, "0", "EX", str(window), "NX"), pack("INCR", key))
-        if commands:
-            self._store.tell(commands)
+        if counts:
+            self._store.tell(count_commands(counts, self._limits))
         for record in records:
             self._behind.count(record.domain, record.counters, now)
             if record.untagged is not None:

@@ -661,6 +661,14 @@ def test_explain_of_a_recipient_that_does_not_exist(backstop, bounce):
     assert "backstop recipient add nobody@example.org" in said
 
 
+def test_explaining_a_forged_tag_is_no_guess(backstop, bounce):
+    before = dump(backstop.redis)
+    forged = "anna+prvs=1234abcdef@example.com"
+    said = backstop("explain", bounce, "--from", "<>", "--to", forged, "--client", "192.0.2.9")
+    assert "tag: forged" in said or "tag: unknown-key" in said
+    assert dump(backstop.redis) == before
+
+
 def test_explain_of_several_recipients_of_a_bounce(backstop, bounce):
     said = backstop(
         "explain",

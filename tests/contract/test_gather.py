@@ -1,6 +1,7 @@
 """Gather on a real Redis: what is asked, what it means, and what counts while Redis is away."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from backstop.gather import Gather
 from backstop.session import Answer, Incoming, Known, Outgoing
 from backstop.session.questions import base_of
 from backstop.settings import Action, Block
+from backstop.verdict import Count
 from tests.harness.redis_server import RedisServer
 from tests.harness.waiting import wait_for
 
@@ -248,6 +250,31 @@ class TestUntaggedAndLimits:
         assert any("alice@ours.test" in trouble for trouble in outside.troubles)
         client.set(f"backstop:client:{CLIENT}:bad_tags", 1)
         assert outside.told(address).guesses_tags
+
+    def test_a_guess_is_counted_with_the_question_after_it_is_answered(
+        self, outside: Outside, client: Any
+    ) -> None:
+        guess = replace(
+            question("alice+prvs=1234abcdef@ours.test"),
+            counts=(Count("alice@ours.test", "bad_tags_address"), Count(CLIENT, "bad_tags")),
+        )
+        for number in range(12):
+            answer = outside.gather.incoming(guess, NOW)
+            assert answer is not None
+            assert answer.guesses_tags == (number >= 10)
+        assert client.get(f"backstop:client:{CLIENT}:bad_tags") == "12"
+        assert client.get("backstop:client:alice@ours.test:bad_tags_address") == "12"
+        assert 50 < client.ttl(f"backstop:client:{CLIENT}:bad_tags") <= 60
+        assert 3500 < client.ttl("backstop:client:alice@ours.test:bad_tags_address") <= 3600
+
+    def test_a_tag_for_a_stranger_is_no_guess(self, outside: Outside, client: Any) -> None:
+        guess = replace(question("alice+prvs=1234abcdef@more.test"), counts=(Count(CLIENT, "bad_tags"),))
+        assert outside.gather.incoming(guess, NOW) is None
+        assert client.get(f"backstop:client:{CLIENT}:bad_tags") is None
+        client.sadd("backstop:domains", "more.test")
+        assert outside.gather.incoming(guess, NOW) is not None
+        assert outside.gather.incoming(guess, NOW) is not None
+        wait_for(lambda: client.get(f"backstop:client:{CLIENT}:bad_tags") == "2", 5, "both counts")
 
     @pytest.mark.parametrize("value", ["abc", "9223372036854775808", "-5", "1e9"])
     def test_a_limit_that_is_no_number_limits_nobody(self, outside: Outside, client: Any, value: str) -> None:

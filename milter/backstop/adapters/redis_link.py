@@ -151,16 +151,22 @@ class Link:
         self._restore = False
         self._set_wait(timeout)
 
-    def exchange(self, packed: bytes, wanted: int, deadline: float) -> list[Reply]:
+    def exchange(self, packed: bytes, wanted: int, deadline: float, told: int = 0) -> list[Reply]:
         """Send commands and return their replies: as many as `wanted`, or fewer when the last is TOOBIG.
 
-        `fault` is one of them that is an error, the gravest. Raises `LinkBroken` with what came before.
+        The last `told` commands are not among the wanted, and what comes of them is dropped. `fault` is one
+        of the replies that is an error, the gravest. Raises `LinkBroken` with what came before.
         """
         self.fault = None
         replies: list[Reply] = []
         try:
             self._sock.sendall(packed)
             self._collect(replies, wanted, deadline)
+            if told:
+                self.owed += told
+                self._drop_owed()
+            elif self._gets() is not False:
+                raise ConnectionResetError("it answered what was not asked")
         except (TimeoutError, BlockingIOError):
             raise LinkLate("no answer in time", replies) from None
         except OSError as error:
@@ -211,13 +217,14 @@ class Link:
 
     def _collect(self, replies: list[Reply], wanted: int, deadline: float) -> None:
         held = 0
+        gets = self._gets
         while True:
             chunk = self._recv(_CHUNK)
             if not chunk:
                 raise ConnectionResetError("it closed the connection")
             self._feed(chunk)
             held += len(chunk)
-            while (reply := self._gets()) is not False:
+            while len(replies) < wanted and (reply := gets()) is not False:
                 held = 0
                 if self.owed:
                     self.owed -= 1
@@ -234,8 +241,6 @@ class Link:
             if left <= 0:
                 raise TimeoutError
             self.wait_at_most(left)
-        if len(replies) > wanted:
-            raise ConnectionResetError("it answered what was not asked")
         if self._restore:
             self._restore = False
             self._set_wait(self._timeout)
@@ -252,8 +257,14 @@ class Link:
             if not chunk:
                 raise ConnectionResetError("it closed the connection")
             self._feed(chunk)
-            while self.owed and self._gets() is not False:
-                self.owed -= 1
+            self._drop_owed()
+
+    def _drop_owed(self) -> None:
+        """Those that are here; what is wrong with them is nobody's fault."""
+        fault = self.fault
+        while self.owed and self._gets() is not False:
+            self.owed -= 1
+        self.fault = fault
 
     def _is_readable(self) -> bool:
         poll = select.poll()

@@ -1,7 +1,7 @@
 """The store of one worker: a small pool of connections behind a circuit breaker. See DESIGN, section 5.
 
-`ask` is a message's question: reads alone, one round trip, late once by the timeout when the server hangs,
-and refused at once from then on. `tell` is a write nobody waits for. `write` is the flusher's, which must
+`ask` is a message's question: one round trip, late once by the timeout when the server hangs, and refused
+at once from then on. `tell` is a write nobody waits for. `write` is the flusher's, which must
 know what surely failed. `probe`, in the background, finds out when the server is back: no message pays for a
 trial.
 
@@ -79,12 +79,13 @@ class Store:
         """Why it is not available; empty when it is."""
         return self._reason
 
-    def ask(self, commands: Sequence[bytes]) -> list[Reply]:
+    def ask(self, commands: Sequence[bytes], told: Sequence[bytes] = ()) -> list[Reply]:
         """Put packed read commands in one round trip; a reply for each, errors among them.
 
-        Only reads: where a connection turns out to be closed, they are put again on a fresh one.
+        `told` goes out behind them in the same piece, as with `tell`. Where a connection turns out to be
+        closed, all is put again on a fresh one: nothing that does harm when it is done twice.
         """
-        replies = self._ask(commands)
+        replies = self._ask(commands, told)
         if len(replies) < len(commands):
             replies += self._ask_on(commands, len(replies))
         return replies
@@ -166,17 +167,18 @@ class Store:
         self._closed = True
         self._trip("it was closed")
 
-    def _ask(self, commands: Sequence[bytes]) -> list[Reply]:
+    def _ask(self, commands: Sequence[bytes], told: Sequence[bytes] = ()) -> list[Reply]:
         if self._pid != os.getpid():
             self._forget_parent()
         if self._reason:
             raise StoreUnavailable(self._reason)
         deadline = time.monotonic() + self._timeout
         link = self._take(deadline)
-        packed, count = b"".join(commands), len(commands)
+        packed, count, extra = b"".join(commands), len(commands), len(told)
+        whole = packed + b"".join(told) if extra else packed
         replies = None
         try:
-            replies = link.exchange(packed, count, deadline)
+            replies = link.exchange(whole, count, deadline, extra)
         except LinkClosed as error:
             if not link.reused:
                 self._trip(str(error))
@@ -190,7 +192,7 @@ class Store:
         if replies is None:
             # Those that were opened before the server went away are as dead as this one.
             self._pool.close_idle()
-            link, replies = self._ask_afresh(packed, count, deadline)
+            link, replies = self._ask_afresh(whole, count, deadline, extra)
         if link.fault is not None and link.fault.unfit:
             self._pool.drop(link)
             self._trial = packed, count
@@ -199,11 +201,11 @@ class Store:
         self._give(link)
         return replies
 
-    def _ask_afresh(self, packed: bytes, count: int, deadline: float) -> tuple[Link, list[Reply]]:
+    def _ask_afresh(self, packed: bytes, count: int, deadline: float, told: int) -> tuple[Link, list[Reply]]:
         link = self._pool.open(deadline)
         replies = None
         try:
-            replies = link.exchange(packed, count, deadline)
+            replies = link.exchange(packed, count, deadline, told)
         except StoreUnavailable as error:
             self._trip(str(error))
             raise

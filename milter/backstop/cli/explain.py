@@ -50,15 +50,15 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    from backstop.cli.explained import Onlooker
     from backstop.facts import Role
-    from backstop.gather import Gather
     from backstop.session import NOT_BY_SMTP, Session
 
     client = _client(arguments.client)
     headers = list(_header_names(arguments.file))
     config, toggles, store = _open(arguments)
     troubles: list[str] = []
-    gather = Gather(config, store, troubles.append)
+    gather = Onlooker(config, store, troubles.append)
     session = Session(config.site, gather)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
     session.mail(arguments.sender, arguments.login)
@@ -247,11 +247,11 @@ class _Story:
         recipient = parse(path)
         if transaction.role not in (Role.INCOMING, Role.RELAY) or recipient is None or not recipient.domain:
             return None
-        asked = incoming.ask(transaction, self._gather, recipient, self._now)
+        ring, domain = self._config.ring, recipient.domain
+        asked = incoming.ask(transaction, ring, self._gather, recipient, self._now)
         if asked is None:
             return None
         question, answer = asked
-        ring, domain = self._config.ring, recipient.domain
         facts = incoming.facts_of(transaction, ring, self._gather, question, answer, day_of(self._now))
         if self._toggles is None:
             found = effective.by_file(self._config, domain)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from backstop.adapters import redis_names
+from backstop.adapters import limits, redis_names
 from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.config import Config
 from backstop.gather.knowledge import Knowledge, member_command, whole
@@ -36,13 +36,19 @@ class Gather:
 
     def incoming(self, question: Incoming, now: float) -> Answer | None:
         """Everything about a recipient; None if its domain is not protected."""
-        reading = Reading(self._knowledge, question, now)
+        knowledge, store = self._knowledge, self._store
+        reading = Reading(knowledge, question, now)
         commands = reading.commands()
+        counts = limits.count_commands(question.counts, knowledge.limits) if question.counts else []
+        # What is counted rides along: a second sending costs as much as the first. But not for strangers.
+        ours = knowledge.is_ours(question.mailbox.domain)
         try:
-            replies = self._store.ask(commands) if commands else []
+            replies = store.ask(commands, counts if ours else ()) if commands else []
         except StoreUnavailable:
             return reading.without_store()
         answer = reading.answer(iter(replies))
+        if counts and answer is not None and not (ours and commands):
+            store.tell(counts)
         return self.incoming(answer.question, now) if isinstance(answer, AskAgain) else answer
 
     def outgoing(self, question: Outgoing, now: float) -> Sending:  # noqa: ARG002 - see session.Gather

@@ -230,11 +230,6 @@ def block_commands(name: str, *, with_author: bool = True) -> tuple[bytes, ...]:
     return (*commands, pack("HGET", info, "by"))
 
 
-def limit_command(name: str, what: str) -> bytes:
-    """Ask how often a limit was counted in its window."""
-    return glance(redis_names.client(name, what))
-
-
 def whole(reply: Reply) -> int:
     """A number as Redis holds it; 0 for none and for what is none."""
     if isinstance(reply, int):

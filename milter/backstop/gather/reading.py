@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from backstop.adapters import recipients, redis_names
+from backstop.adapters import limits, recipients, redis_names
 from backstop.adapters.redis_store import Reply, pack
 from backstop.facts import Existence
 from backstop.gather.knowledge import (
     ALL_DOMAINS,
     Knowledge,
     block_commands,
-    limit_command,
     member_command,
     text,
     whole,
@@ -82,10 +81,10 @@ class Reading:
             if needs.untagged_mail:
                 commands.append(pack("HGET", redis_names.UNTAGGED, redis_names.octets(question.base)))
             if question.tag is not None:
-                commands.append(limit_command(question.network, "bad_tags"))
-                commands.append(limit_command(question.base, "bad_tags_address"))
+                commands.append(limits.read_command(question.network, "bad_tags"))
+                commands.append(limits.read_command(question.base, "bad_tags_address"))
         if needs.unknown_recipients:
-            commands.append(limit_command(question.network, "unknown_recipients"))
+            commands.append(limits.read_command(question.network, "unknown_recipients"))
         for source in self._sources:
             commands += source.commands(self._domain.name, self._locals)
         return commands
@@ -114,7 +113,7 @@ class Reading:
             harvests = bool(question.network) and count >= knowledge.limits.unknown_recipients.count
         known = Known(settings, wide)
         if settings is not self._settings:
-            return AskAgain(replace(question, known=known))
+            return AskAgain(replace(question, known=known, counts=()))
         existence = self._existence(replies)
         knowledge.remember(question.base, exists=existence is Existence.EXISTS, untagged_mail=untagged_mail)
         return Answer(known, _if_on(own or wide), existence, sender_is_ours, untagged_mail, harvests, guesses)
@@ -162,12 +161,12 @@ class Reading:
         return knowledge.last_block(self._domain.name, now) or knowledge.last_block(ALL_DOMAINS, now)
 
     def _guesses(self, of_client: int, of_address: int) -> bool:
-        limits = self._knowledge.limits
-        if of_client >= limits.bad_tags.count:
+        most = self._knowledge.limits
+        if of_client >= most.bad_tags.count:
             return True
-        if of_address < limits.bad_tags_address.count:
+        if of_address < most.bad_tags_address.count:
             return False
-        self._knowledge.on_trouble(f"{self._question.base}: more bad tags than {limits.bad_tags_address}")
+        self._knowledge.on_trouble(f"{self._question.base}: more bad tags than {most.bad_tags_address}")
         return of_client > 0  # clients that guessed nothing wrong go on as before
 
     def _existence(self, replies: Iterator[Reply] | None) -> Existence:

@@ -58,14 +58,14 @@ def rcpt(
     if transaction.in_doubt:
         return _put_off(transaction, transaction.accepted[0].facts.mailbox.domain, path, (), queue_id)
     recipient = parse(path)
-    asked = ask(transaction, gather, recipient, now) if recipient and recipient.domain else None
+    asked = ask(transaction, ring, gather, recipient, now) if recipient and recipient.domain else None
     if asked is None:
         transaction.others += 1
         return CONTINUE
     question, answer = asked
     facts = facts_of(transaction, ring, gather, question, answer, batv.day_of(now))
     settings, block = answer.known.settings, answer.block
-    counts = _counts(facts)
+    counts = _of_unknown(facts)
     judgements = policy.judge(CHECKS, facts, settings, block)
     at_once = tuple(one for one in judgements if _stage(one, facts) is Stage.RCPT)
     decision = policy.too_many_guesses(facts, settings, block, CHECKS) or policy.decide(at_once)
@@ -148,16 +148,17 @@ def _put_off(
 
 
 def ask(
-    transaction: Transaction, gather: Gather, recipient: Address, now: float
+    transaction: Transaction, ring: KeyRing, gather: Gather, recipient: Address, now: float
 ) -> tuple[Incoming, Answer] | None:
     """What is asked about a recipient, and the answer; None if its domain is not protected."""
     known = transaction.known.get(recipient.domain)
     settings = known.settings if known else gather.expected(recipient.domain)
-    question = _question(transaction, recipient, settings.recipient_delimiter, known)
+    today = batv.day_of(now)
+    question = _question(transaction, ring, recipient, settings.recipient_delimiter, known, today)
     answer = gather.incoming(question, now)
     if answer and answer.known.settings.recipient_delimiter != settings.recipient_delimiter:  # just changed
         delimiter = answer.known.settings.recipient_delimiter
-        question = _question(transaction, recipient, delimiter, answer.known)
+        question = _question(transaction, ring, recipient, delimiter, answer.known, today)
         answer = gather.incoming(question, now)
     if answer is None:
         return None
@@ -165,18 +166,29 @@ def ask(
     return question, answer
 
 
-def _question(transaction: Transaction, recipient: Address, delimiter: str, known: Known | None) -> Incoming:
+def _question(
+    transaction: Transaction,
+    ring: KeyRing,
+    recipient: Address,
+    delimiter: str,
+    known: Known | None,
+    today: int,
+) -> Incoming:
     tag = batv.parse(recipient, delimiter)
     mailbox = tag.inner if tag else recipient
+    base = base_of(mailbox, delimiter)
+    state = batv.verify(tag, ring, today) if tag else TagState.NONE
     return Incoming(
         recipient=recipient,
         mailbox=mailbox,
-        base=base_of(mailbox, delimiter),
+        base=base,
         tag=tag,
         bounce=transaction.is_bounce,
         network=transaction.client.network,
         sender_domain=transaction.sender_domain,
         known=known,
+        tag_state=state,
+        counts=_of_guess(transaction.client, base) if state.is_bad and transaction.is_bounce else (),
     )
 
 
@@ -186,7 +198,7 @@ def facts_of(
     """Everything known about a recipient, as checks read it."""
     settings, sender_is_ours = answer.known.settings, answer.sender_is_ours
     sender = transaction.reverse_path or UNREADABLE
-    tag = batv.verify(question.tag, ring, today) if question.tag else TagState.NONE
+    tag = question.tag_state
     return Facts(
         client=transaction.client,
         reverse_path=sender,
@@ -218,13 +230,13 @@ def _in_grace(ring: KeyRing, domain: str, settings: DomainSettings, tag: TagStat
     return since is None or today - since < settings.grace_days
 
 
-def _counts(facts: Facts) -> tuple[Count, ...]:
-    counts: tuple[Count, ...] = ()
-    if facts.existence is Existence.MISSING:
-        counts = _of_client(facts.client, "unknown_recipients")
-    if facts.is_bounce and facts.tag.is_bad:
-        counts += (Count(facts.base, "bad_tags_address"), *_of_client(facts.client, "bad_tags"))
-    return counts
+def _of_unknown(facts: Facts) -> tuple[Count, ...]:
+    missing = facts.existence is Existence.MISSING
+    return _of_client(facts.client, "unknown_recipients") if missing else ()
+
+
+def _of_guess(client: Client, base: str) -> tuple[Count, ...]:
+    return (Count(base, "bad_tags_address"), *_of_client(client, "bad_tags"))
 
 
 def _of_client(client: Client, what: str) -> tuple[Count, ...]:

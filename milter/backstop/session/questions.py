@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from backstop.address import Address, Network, without_extension
-from backstop.batv import KeyRing, Tag
+from backstop.batv import KeyRing, Tag, TagState
 from backstop.facts import Existence
 from backstop.settings import Block, DomainSettings
 from backstop.value import value
+from backstop.verdict import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,10 @@ class Known:
 
 @value
 class Incoming:
-    """What must be known about a recipient; `known` is what this transaction has read before."""
+    """What must be known about a recipient; `known` is what this transaction has read before.
+
+    `counts` is added to limits by whoever asks, once the domain is known to be protected.
+    """
 
     recipient: Address
     mailbox: Address
@@ -42,6 +46,8 @@ class Incoming:
     network: str
     sender_domain: str
     known: Known | None
+    tag_state: TagState = TagState.NONE
+    counts: tuple[Count, ...] = ()
 
 
 @value
