@@ -2,7 +2,7 @@
 
 Nothing is lost or comes twice, nothing of ours goes out without exactly one good tag, no good-tag bounce is
 refused for good and no forged one passes, no trouble of ours is answered by a 5xx, everything is well again
-soon after a fault, and no counter shows too much. A load (`wire_load`, `smtp_load`) makes the entries.
+soon after a fault, and no counter shows too much. A `load` makes the entries.
 """
 
 import random
@@ -82,12 +82,22 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
+class Setback:
+    """A try that was put off or dropped: on a connection opened then, at that time, with this answer."""
+
+    opened: float
+    at: float
+    code: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One message's fate. Times are monotonic; `opened` is when its connection was made.
 
     `code` is the client's last answer, or NO_ANSWER; `text` says more. `sender` is the reverse-path as it was
     given, `senders` what it was changed to: one, where all is well. `others` are other changes.
-    `answers` counts the tries.
+    `setbacks` are the tries before the last.
     """
 
     number: int
@@ -100,7 +110,7 @@ class Entry:
     sender: str = ""
     senders: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
-    tries: int = 1
+    setbacks: tuple[Setback, ...] = ()
 
     @property
     def answered(self) -> bool:
@@ -140,8 +150,17 @@ class Ledger:
         return [entry for entry in self.entries if entry.kind in kinds]
 
     def disturbed(self, since: float = 0.0) -> list[str]:
-        """Messages on connections opened from then on that got a temporary failure, or no answer."""
-        return [self.shown(one) for one in self.entries if one.opened >= since and self._is_disturbed(one)]
+        """Tries on connections opened from then on that got a temporary failure, or no answer."""
+        found = []
+        for entry in self.entries:
+            if entry.opened >= since and entry.code not in self._right[entry.kind]:
+                found.append(self.shown(entry))
+            found += [
+                f"{self.shown(entry)}: a try before got {setback.code or 'no answer'} {setback.text}"
+                for setback in entry.setbacks
+                if setback.opened >= since
+            ]
+        return found
 
     # The rules
 
@@ -179,11 +198,15 @@ class Ledger:
         return found
 
     def undelivered(self, places: Mapping[int, Sequence[str]]) -> list[str]:
-        """What was accepted and not delivered exactly once, or delivered all the same; `places` by number."""
+        """What was accepted and not delivered exactly once, or delivered all the same; `places` by number.
+
+        A client that got no answer and tried again may have sent it twice.
+        """
         found = []
         for entry in self.entries:
             where = places.get(entry.number, ())
-            if entry.code == 250 and len(where) != 1:
+            most = 1 + sum(setback.code == NO_ANSWER for setback in entry.setbacks)
+            if entry.code == 250 and not 1 <= len(where) <= most:
                 found.append(f"{self.shown(entry)}: delivered {len(where)} times: {', '.join(where)}")
             if entry.code != 250 and entry.answered and where:
                 found.append(f"{self.shown(entry)}: delivered nevertheless: {', '.join(where)}")
@@ -222,11 +245,9 @@ class Ledger:
         ]
         times = sorted((one.ended - one.began) * 1000 for one in self.entries) or [0.0]
         late = times[int(0.99 * (len(times) - 1))]
+        put_off = sum(bool(one.setbacks) for one in self.entries)
         lateness = f"p50 {statistics.median(times):.1f} ms, p99 {late:.1f} ms"
-        return f"{len(times)} messages; {'; '.join(words)}; {lateness}"
-
-    def _is_disturbed(self, entry: Entry) -> bool:
-        return entry.code not in self._right[entry.kind]
+        return f"{len(times)} messages; {'; '.join(words)}; put off {put_off}; {lateness}"
 
     def _wrongs_of(self, entry: Entry) -> Iterable[str]:
         right = self._right[entry.kind]

@@ -10,9 +10,10 @@ from backstop.address import parse
 from backstop.batv import Key, KeyRing, KeyState, TagForm
 from tests.harness.daemon import BACKSTOP, Daemon
 from tests.harness.ledger import ENFORCED, Ledger
+from tests.harness.load import Load
 from tests.harness.redis_server import RedisServer
 from tests.harness.waiting import wait_for
-from tests.harness.wire_load import WireLoad
+from tests.harness.wire_load import WireCourier
 
 DOMAIN: Final = "our.example"
 LIFETIME: Final = 11
@@ -91,12 +92,17 @@ class MilterHost:
         return self
 
     def load(
-        self, seed: int, *, rate: float = 100.0, processes: int = 10, ledger: Ledger | None = None
-    ) -> WireLoad:
+        self, seed: int, *, rate: float = 100.0, couriers: int = 10, ledger: Ledger | None = None
+    ) -> Load:
         """A load on it, with a ledger of its own unless one is given."""
         ledger = ledger or Ledger(self.ring, ENFORCED)
-        return WireLoad(
-            self.daemon.target, ledger, self.tagged, seed=seed, rate=rate, processes=processes, domain=DOMAIN
+        target = self.daemon.target
+        return Load(
+            ledger,
+            lambda chance: WireCourier(target, self.tagged, chance, domain=DOMAIN),
+            seed=seed,
+            rate=rate,
+            couriers=couriers,
         )
 
     def tagged(self, address: str) -> str:

@@ -1,12 +1,10 @@
-"""A load of mail at the wire of a milter: several mail server processes at once, each with its sessions."""
+"""A courier who plays a mail server at the wire of a milter."""
 
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests.harness.fake_mta import (
     Client,
@@ -18,8 +16,7 @@ from tests.harness.fake_mta import (
     Session,
     Verdict,
 )
-from tests.harness.ledger import NO_ANSWER, NONSENSE, Entry, Kind, Ledger, Plan
-from tests.harness.waiting import wait_for
+from tests.harness.ledger import NO_ANSWER, NONSENSE, Entry, Kind
 
 STRANGER: Final = Client(name="mx.remote.example", address="198.51.100.25")
 INSIDER: Final = Client(name="localhost", address="127.0.0.1")
@@ -34,119 +31,61 @@ class _Open:
     left: int
 
 
-class WireLoad:
-    """Messages at `rate` a second, for the ledger, until the block ends; `seed` decides which.
+class WireCourier:
+    """One process of a mail server, with a session of each client; what is cut is followed by a new session.
 
     `tagged` gives an address its tag of today. `patience` is how long an answer may take, in seconds: none by
-    then is a violation, not a disturbance. A mail server process that was cut goes on with a new session.
+    then is a violation, not a disturbance.
     """
 
     def __init__(
         self,
         target: str,
-        ledger: Ledger,
         tagged: Callable[[str], str],
+        chance: random.Random,
         *,
-        seed: int,
-        rate: float = 100.0,
-        processes: int = 10,
+        domain: str,
         patience: float = 10.0,
-        domain: str = "our.example",
     ) -> None:
-        print(f"load of seed {seed}, {rate:g} messages a second")
-        self.ledger = ledger
         self._target = target
         self._tagged = tagged
-        self._seed = seed
-        self._rate = rate
-        self._patience = patience
+        self._chance = chance
         self._domain = domain
-        self._plan = Plan(seed)
-        self._ended = threading.Event()
-        self._bugs: list[BaseException] = []
-        self._began = 0.0
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(number,), name=f"mail server {number}")
-            for number in range(processes)
-        ]
+        self._patience = patience
+        self._sessions: dict[Client, _Open] = {}
 
-    def __enter__(self) -> Self:
-        self._began = time.monotonic()
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        for thread in self._threads:
-            thread.join()
-        print(self.ledger.summary())
-        if self._bugs and kind is None:
-            raise self._bugs[0]
-
-    def go_on(self, seconds: float) -> None:
-        """Let it run for so long."""
-        self._ended.wait(seconds)
-
-    def go_on_for(self, messages: int, seconds: float = 60) -> None:
-        """Let it run until so many more messages have an entry; at most so many seconds."""
-        wanted = len(self.ledger.entries) + messages
-        wait_for(lambda: len(self.ledger.entries) >= wanted, seconds, f"{messages} messages of the load")
-
-    # One mail server process
-
-    def _guarded(self, process: int) -> None:
-        try:
-            self._run(process)
-        except BaseException as bug:  # noqa: BLE001 - of this harness; it is raised again where the load ends
-            self._bugs.append(bug)
-
-    def _run(self, process: int) -> None:
-        chance = random.Random(f"{self._seed} {process}")
-        sessions: dict[Client, _Open] = {}
-        while True:
-            number, kind = self._plan.draw()
-            self._ended.wait(max(self._began + number / self._rate - time.monotonic(), 0))
-            if self._ended.is_set():
-                break
-            self.ledger.note(self._deliver(number, kind, sessions, chance))
-        for each in sessions.values():
-            each.session.connection.quit()
-
-    def _deliver(
-        self, number: int, kind: Kind, sessions: dict[Client, _Open], chance: random.Random
-    ) -> Entry:
+    def deliver(self, number: int, kind: Kind) -> Entry:
+        """One transaction, and no second try: what a mail server answers 4xx to comes again as another."""
         client = INSIDER if kind is Kind.OUTGOING else STRANGER
-        message = self.message(kind, number, chance)
+        message = self._message(kind, number)
         began = time.monotonic()
-        held = sessions.get(client)
+        held = self._sessions.get(client)
         try:
             if held is None:
                 session = Session(self._target, client, timeout=self._patience)
-                held = sessions[client] = _Open(session, began, chance.randint(1, MOST_PER_SESSION))
+                held = _Open(session, began, self._chance.randint(1, MOST_PER_SESSION))
+                self._sessions[client] = held
             outcome = held.session.send(message)
-        except (Hangup, OSError) as error:
+        except (Hangup, OSError, ProtocolError) as error:
             if held is not None:
-                sessions.pop(client)
-                held.session.connection.close()
+                self._sessions.pop(client).session.connection.close()
+            code = NONSENSE if isinstance(error, ProtocolError) else NO_ANSWER
             opened = held.since if held else began
-            return Entry(number, kind, opened, began, time.monotonic(), NO_ANSWER, str(error))
-        except ProtocolError as error:
-            if held is not None:
-                sessions.pop(client).session.connection.close()
-            return Entry(number, kind, began, began, time.monotonic(), NONSENSE, str(error))
-        entry = _entry(number, kind, held.since, began, message, outcome)
+            return Entry(number, kind, opened, began, time.monotonic(), code, str(error))
         held.left -= 1
         if not held.left:
-            sessions.pop(client).session.connection.quit()
-        return entry
+            self._sessions.pop(client).session.connection.quit()
+        return _entry(number, kind, held.since, began, message, outcome)
 
-    def message(self, kind: Kind, number: int, chance: random.Random) -> Message:
-        """A message of a kind, to or from one of our users."""
+    def close(self) -> None:
+        """End the sessions that are open."""
+        for each in self._sessions.values():
+            each.session.connection.quit()
+
+    def _message(self, kind: Kind, number: int) -> Message:
+        chance = self._chance
         user = f"user{chance.randrange(USERS)}@{self._domain}"
-        headers = (("Subject", f"message {number}"), ("X-Load", str(number)))
+        headers = (("Subject", f"message {number}"), ("From", f"<{user}>"))
         match kind:
             case Kind.ORDINARY:
                 return Message(f"<a{number}@remote.example>", (f"<{user}>",), headers=headers)
@@ -164,10 +103,15 @@ class WireLoad:
 def _entry(number: int, kind: Kind, opened: float, began: float, message: Message, outcome: Outcome) -> Entry:
     ended = time.monotonic()
     decisive = next((answer for _, answer in outcome.recipients if answer.refused), outcome.final)
-    code = NONSENSE if decisive.verdict is Verdict.DISCARD else decisive.code
-    senders = [change.address for change in outcome.changes if isinstance(change, SenderChanged)]
-    others = [str(change) for change in outcome.changes if not isinstance(change, SenderChanged)]
-    text = f"at {outcome.stage} {decisive.text}".rstrip()
     return Entry(
-        number, kind, opened, began, ended, code, text, message.reverse_path, tuple(senders), tuple(others)
+        number,
+        kind,
+        opened,
+        began,
+        ended,
+        NONSENSE if decisive.verdict is Verdict.DISCARD else decisive.code,
+        f"at {outcome.stage} {decisive.text}".rstrip(),
+        message.reverse_path,
+        tuple(change.address for change in outcome.changes if isinstance(change, SenderChanged)),
+        tuple(str(change) for change in outcome.changes if not isinstance(change, SenderChanged)),
     )

@@ -20,7 +20,7 @@ from tests.harness.servers import need
 from tests.harness.waiting import wait_for
 
 RATE = 60.0
-PROCESSES = 10
+COURIERS = 10
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def under_load(
 ) -> tuple[Ledger, float, float]:
     """A load, a fault for so long, its end, and a little more; the ledger, and when the fault lasted."""
     host.start()
-    with host.load(seed, rate=RATE, processes=PROCESSES) as load:
+    with host.load(seed, rate=RATE, couriers=COURIERS) as load:
         load.go_on_for(30)
         began = time.monotonic()
         break_it()
@@ -142,7 +142,7 @@ def test_frozen(host: MilterHost) -> None:
     during = [entry for entry in ledger.entries if began <= entry.began and entry.ended <= over]
     late = [entry for entry in during if entry.ended - entry.began > 0.15]
     assert len(during) > 3 * RATE / 4
-    assert len(late) <= max(2 * PROCESSES, len(during) / 10), ledger.summary()
+    assert len(late) <= max(2 * COURIERS, len(during) / 10), ledger.summary()
     assert "store=away" in host.daemon.log_text()
     all_is_back(host)
     assert host.settled_counters(ledger) == []
