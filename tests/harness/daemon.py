@@ -48,7 +48,9 @@ class Daemon:
         if user is not None:
             self.folder.chmod(0o755)
             os.chown(self.socket.parent, user, user)
-            prefix = (*prefix, "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups")
+            # A checkout below a closed folder, /root say, is to be readable for the user as well.
+            reading = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+            prefix = (*prefix, "setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *reading)
         self._words = (*prefix, *program, str(self.config))
         self._inbox, address = _notify_socket()
         path = os.pathsep.join([str(ROOT / "milter"), str(ROOT), os.environ.get("PYTHONPATH", "")])
