@@ -1,5 +1,6 @@
 """The configuration file: what it means, and what is said of every fault."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -142,7 +143,28 @@ def test_tcp_is_a_warning_and_beyond_this_machine_another(tmp_path, keys):
 
 def test_a_missing_recipient_file_is_a_warning(tmp_path, keys):
     (warning,) = warned(tmp_path, keys, QUIET + 'recipients = ["file:/nonexistent/list"]\n')
-    assert "there is no file /nonexistent/list" in warning
+    assert "the file /nonexistent/list does not exist yet" in warning
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/list"])
+def test_a_recipient_file_that_cannot_even_be_looked_at_is_a_warning(tmp_path, keys, name):
+    """Path.is_file() raised: a traceback of check-config, and at a reload the end of the daemon."""
+    (warning,) = warned(tmp_path, keys, QUIET + f'recipients = ["file:{tmp_path}/{name}"]\n')
+    assert f"the file {tmp_path}/{name} does not exist yet" in warning
+
+
+def test_a_folder_in_the_place_of_a_recipient_file_is_a_warning(tmp_path, keys):
+    (warning,) = warned(tmp_path, keys, QUIET + f'recipients = ["file:{tmp_path}"]\n')
+    assert f"the file {tmp_path} is something else" in warning
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="cannot be here: no door is closed to root")
+def test_a_recipient_file_behind_a_closed_door_is_a_warning(tmp_path, keys):
+    door = tmp_path / "door"
+    door.mkdir(mode=0)
+    (warning,) = warned(tmp_path, keys, QUIET + f'recipients = ["file:{door}/list"]\n')
+    door.chmod(0o700)
+    assert f"the file {door}/list is out of this user's reach" in warning
 
 
 def test_a_password_in_a_file_that_everybody_reads_is_a_warning_without_it(tmp_path, keys):

@@ -1,12 +1,14 @@
 """What a configuration may well mean, but should know about."""
 
+import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from backstop import grace
 from backstop.adapters.redis_place import parse_place
 from backstop.batv import DAY, day_of
 from backstop.config.model import Config
@@ -38,8 +40,8 @@ def warnings(config: Config, file: TomlFile, now: float) -> tuple[str, ...]:
 def _socket(config: Config) -> Iterator[str]:
     if config.socket.startswith("unix:"):
         folder = Path(config.socket.removeprefix("unix:")).parent
-        if not folder.is_dir():
-            yield f"the directory {folder} does not exist yet"
+        if fault := _unfit(folder, os.path.isdir, os.F_OK):
+            yield f"the directory {folder} {fault}"
         return
     yield "TCP is slow here (40 ms a message wait for acknowledgements); a unix socket is not"
     if not _LOOPBACK.fullmatch(config.socket):
@@ -65,12 +67,9 @@ def _unsigned(config: Config) -> Iterator[str]:
 def _graced(config: Config, now: float) -> Iterator[str]:
     until: dict[int, list[str]] = {}
     for domain in config.domains:
-        since = config.ring.oldest_day(domain)
-        if since is None:
-            continue
-        end = since + config.settings_for(domain).grace_days
-        if day_of(now) < end:
-            until.setdefault(end, []).append(domain)
+        found = grace.of_domain(config.ring, domain, config.settings_for(domain))
+        if found is not None and day_of(now) < found.end:
+            until.setdefault(found.end, []).append(domain)
     for end, names in sorted(until.items()):
         date = datetime.fromtimestamp(end * DAY, UTC).date()
         verb = "are" if names[1:] else "is"
@@ -81,8 +80,21 @@ def _missing_files(config: Config) -> Iterator[str]:
     every = [config.defaults, *(config.settings_for(domain) for domain in config.domains)]
     paths = {source.argument for one in every for source in one.recipients if source.kind is SourceKind.FILE}
     for path in sorted(paths):
-        if not Path(path).is_file():
-            yield f"there is no file {path}; until there is, its domain's recipients are unknown"
+        if fault := _unfit(Path(path), os.path.isfile, os.R_OK):
+            yield f"the file {path} {fault}; until then its domain's recipients are unknown"
+
+
+def _unfit(path: Path, is_one: Callable[[Path], bool], right: int) -> str:
+    """Why a path is of no use to whoever asks, who may not be the user of the daemon; empty where it is."""
+    if is_one(path):
+        return "" if os.access(path, right) else "gives this user no permission"
+    try:
+        path.lstat()
+    except PermissionError:
+        return "is out of this user's reach"
+    except OSError:
+        return "does not exist yet"
+    return "is something else"
 
 
 def _listed(names: list[str]) -> str:
