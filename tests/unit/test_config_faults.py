@@ -39,6 +39,11 @@ AT_THE_TOP = [
     ("store = 6379", 3, "store: a URL such as"),
     ('store = ["redis://a:1/0", "redis://b:1/0"]', 3, "store: several stores: only Sentinels"),
     ('store = "unix://relative"', 3, "store: unix: wants an absolute path"),
+    (  # each worker fell over it, and was replaced to fall again
+        'store = "rediss://localhost/0?ssl_ca_certs=/nonexistent/ca.pem"',
+        3,
+        "store: the store's TLS files cannot be used (/nonexistent/ca.pem): No such file or directory",
+    ),
     ('state_directory = "var"', 3, "state_directory: a path that begins with / is wanted"),
     ('internal_networks = "127.0.0.0/8"', 3, "internal_networks: a list in brackets is wanted"),
     ('internal_networks = ["10.0.0.1/8"]', 3, 'write "10.0.0.0/8", or the address alone'),

@@ -25,7 +25,7 @@ class Server:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self._tls = _context(place) if place.speaks_tls else None
+        self._tls = tls_context(place) if place.speaks_tls else None
         self._host = ""
         self._found: list[tuple[int, Any]] = [(socket.AF_UNIX, place.path)] if place.path else []
 
@@ -135,7 +135,8 @@ def _resolve(host: str, port: int) -> list[tuple[int, Any]]:
     return [(family, address) for family, _, _, _, address in found]
 
 
-def _context(place: Place) -> ssl.SSLContext:
+def tls_context(place: Place) -> ssl.SSLContext:
+    """How TLS is spoken with the store. Raises ValueError where the files of its URL cannot be used."""
     files = dict(place.tls_files)
     try:
         context = ssl.create_default_context(cafile=files.get("ssl_ca_certs"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backstop.adapters.redis_place import parse_place
+from backstop.adapters.redis_server import tls_context
 from backstop.address import Network, fold_domain
 from backstop.config.model import LogAddresses
 
@@ -65,7 +66,9 @@ def store(value: Any) -> tuple[str, ...]:
     urls = [value] if isinstance(value, str) else value
     if not isinstance(urls, list) or not urls or not all(isinstance(url, str) for url in urls):
         raise ValueError('a URL such as "redis://127.0.0.1:6379/0" is wanted, or a list of Sentinels')
-    parse_place(urls)
+    place = parse_place(urls)
+    if place.speaks_tls:
+        tls_context(place)  # else each worker would fall over the files at its start
     return tuple(urls)
 
 
