@@ -9,6 +9,7 @@ from backstop.report.header import Header
 from backstop.report.model import Mark, Returned
 from backstop.report.octets import Text
 from backstop.report.parts import Part
+from backstop.report.replies import reply_marks, reply_wording
 
 STATUS_PARTS: Final = frozenset({b"message/delivery-status", b"message/global-delivery-status"})
 _RECEIPT_PARTS: Final = frozenset(
@@ -24,8 +25,8 @@ _NULL_PATH = re.compile(rb"<\s*(?:MAILER-DAEMON)?\s*>", re.IGNORECASE)
 _NULL_ENVELOPE = re.compile(rb"envelope-from <>", re.IGNORECASE)
 _NULL_MAILBOX_LINE = re.compile(rb"From (?:MAILER-DAEMON|<>)[@ ]", re.IGNORECASE)
 _PROGRAM = re.compile(rb"\.(?:exe|scr|pif|com|bat|cmd|cpl|vbs|js|hta|zip|rar|7z|iso|img|html?|xlsm|docm)\Z")
-_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'@]{1,200}@[^\s<>()\[\],;:\"'@]{1,255}")
-_NAMED_ADDRESS = re.compile(r"([^<]*)<\s*([^<>]*?)\s*>")
+_REPLY_CODE = re.compile(r"(?<![\d.])(?:[45][0-5]\d[ -]|#?[45]\.\d{1,3}\.\d{1,3}(?![\d.]))")
+_APART = re.compile(r"[\s<>()\[\],;:\"']+")
 _LIST_FIELDS: Final = (b"list-id", b"list-post", b"x-beenthere", b"x-mailing-list", b"mailing-list")
 _TO_FIELDS: Final = (b"to", b"delivered-to", b"x-original-to", b"envelope-to", b"x-envelope-to")
 
@@ -65,11 +66,11 @@ def part_marks(parts: list[Part]) -> set[Mark]:
 
 def field_marks(header: Header) -> set[Mark]:
     """Look at the fields of the message."""
-    marks: set[Mark] = set()
     submitted = header.first(b"auto-submitted").lower()
     subject = readable(header.first(b"subject"))
     address, name = author_of(header)
     precedence = header.first(b"precedence").lower()
+    marks = reply_marks(header, f"{name} {address}", subject)
     if b"x-failed-recipients" in header:
         marks.add(Mark.FAILED_RECIPIENTS)
     if b"(failure)" in submitted:
@@ -87,16 +88,30 @@ def field_marks(header: Header) -> set[Mark]:
     return marks
 
 
+def text_marks(said: str, header: Header) -> set[Mark]:
+    """Look at what the message says: its wording, and whether it names an address that failed, or how."""
+    folded = " ".join(said.casefold().replace("\u2019", "'").split())
+    marks = reply_wording(folded)
+    if wording.says_bounce(folded):
+        marks.add(Mark.BOUNCE_WORDING)
+    own = set(addresses_in(readable(header.first(b"to")))) | set(
+        addresses_in(readable(header.first(b"from")))
+    )
+    if _REPLY_CODE.search(folded) or any(address not in own for address in addresses_in(folded)):
+        marks.add(Mark.NAMES_FAILURE)
+    return marks
+
+
 def author_of(header: Header) -> tuple[str, str]:
-    """Give address and name of the first author."""
+    """Give address and name of the first author, the address in lower case."""
     value = readable(header.first(b"from")) or readable(header.first(b"sender"))
-    match = _NAMED_ADDRESS.search(value)
-    if match and ("@" in match[2] or match[2]):
-        return match[2].lower(), match[1].strip(' "')
-    bare = _ADDRESS.search(value)
-    if not bare:
+    name, bracket, rest = value.partition("<")
+    if bracket:
+        return rest.partition(">")[0].strip().lower(), name.strip(' "')
+    found = addresses_in(value)
+    if not found:
         return value.strip().lower(), value
-    return bare[0].lower(), value.replace(bare[0], "").strip(' ()"')
+    return found[0], value
 
 
 def is_returned_to_author(header: Header, returned: Returned) -> bool:
@@ -108,5 +123,5 @@ def is_returned_to_author(header: Header, returned: Returned) -> bool:
 
 
 def addresses_in(value: str) -> list[str]:
-    """Find addresses in a field, in lower case."""
-    return [match[0].lower() for match in _ADDRESS.finditer(value[:4000])]
+    """Find addresses in a text, in lower case."""
+    return [word.rstrip(".").lower() for word in _APART.split(value) if 0 < word.find("@") < len(word) - 1]

@@ -11,52 +11,89 @@ from typing import Final
 from backstop.report.model import Kind, Mark
 
 _HARD: Final = frozenset({Mark.REPORT_TYPE, Mark.STATUS_PART, Mark.FAILED_RECIPIENTS, Mark.FAILURE})
+_BEARING: Final = frozenset(
+    {
+        Mark.NULL_SENDER,
+        Mark.MAILER_FROM,
+        Mark.ROBOT_FROM,
+        Mark.STATUS_PART,
+        Mark.BOUNCE_SUBJECT,
+        Mark.BOUNCE_WORDING,
+        Mark.RETURNED_TO_AUTHOR,
+    }
+)
 _WORDED: Final = frozenset({Mark.BOUNCE_SUBJECT, Mark.BOUNCE_WORDING})
-_AUTOMATIC: Final = frozenset({Mark.AUTO_REPLIED, Mark.AUTO_REPLY_FIELD, Mark.AUTO_REPLY_SUBJECT})
+_SPECIFIC: Final = frozenset({Mark.NULL_SENDER, Mark.RETURNED, Mark.NAMES_FAILURE})
+_RESPONDER: Final = frozenset({Mark.AUTO_REPLY_FIELD, Mark.AUTO_REPLY_SUBJECT})
+_AUTOMATIC: Final = _RESPONDER | {Mark.AUTO_REPLIED}
 
 
 def kind_of(marks: AbstractSet[Mark]) -> Kind:
     """Decide what a message with these marks is."""
     if marks & {Mark.FEEDBACK_PART, Mark.FEEDBACK_FIELD}:
         return Kind.FEEDBACK
-    if Mark.RECEIPT_PART in marks and not marks & _HARD:
+    if Mark.RECEIPT_PART in marks and Mark.STATUS_PART not in marks:
         return Kind.RECEIPT
     if _is_hard_bounce(marks):
         return Kind.BOUNCE
-    if Mark.CHALLENGE_FIELD in marks or (Mark.CHALLENGE_WORDING in marks and not _is_worded_bounce(marks)):
+    if _is_challenge(marks):
         return Kind.CHALLENGE
-    if _is_worded_bounce(marks):
+    if _is_worded_bounce(marks) or _is_returned_mail(marks):
         return Kind.BOUNCE
-    if Mark.RECEIPT_WORDING in marks:
+    if {Mark.RECEIPT_SUBJECT, Mark.RECEIPT_WORDING} <= marks:
         return Kind.RECEIPT
-    if marks & _AUTOMATIC:
-        return Kind.AUTO_REPLY
-    if Mark.NULL_SENDER in marks and Mark.AUTO_REPLY_WORDING in marks:
-        return Kind.AUTO_REPLY
-    if Mark.NULL_SENDER in marks and marks & {Mark.MAILER_FROM, Mark.RETURNED}:
-        return Kind.BOUNCE
-    if Mark.AUTO_REPLY_WORDING in marks and Mark.LIST_MAIL not in marks:
+    if _is_auto_reply(marks):
         return Kind.AUTO_REPLY
     return Kind.ORDINARY
 
 
 def _is_hard_bounce(marks: AbstractSet[Mark]) -> bool:
     """A report that a list distributed, or that a person passed on, is none."""
-    if not marks & _HARD:
+    if not marks & _HARD or not marks & _BEARING:
         return False
     return Mark.LIST_MAIL not in marks or bool(marks & {Mark.NULL_SENDER, Mark.MAILER_FROM})
 
 
+def _is_challenge(marks: AbstractSet[Mark]) -> bool:
+    if Mark.CHALLENGE_FIELD in marks:
+        return True
+    if Mark.CHALLENGE_WORDING not in marks:
+        return False
+    return Mark.CHALLENGE_SUBJECT in marks or (
+        bool(marks & _AUTOMATIC | marks & {Mark.NULL_SENDER}) and Mark.BOUNCE_SUBJECT not in marks
+    )
+
+
 def _is_worded_bounce(marks: AbstractSet[Mark]) -> bool:
+    """Wording of a bounce, and something beside it that a person who quotes one would not have."""
     worded = marks & _WORDED
-    if not worded or (marks & {Mark.ANSWER, Mark.LIST_MAIL} and Mark.NULL_SENDER not in marks):
+    if not worded or not marks & _SPECIFIC:
+        return False
+    if marks & {Mark.ANSWER, Mark.LIST_MAIL} and Mark.NULL_SENDER not in marks:
         return False
     if Mark.PROGRAM_ATTACHED in marks and Mark.RETURNED not in marks:
         return False
     if Mark.MAILER_FROM in marks:
         return True
     if Mark.NULL_SENDER in marks:
-        return not marks & {Mark.AUTO_REPLY_SUBJECT, Mark.AUTO_REPLY_FIELD}
-    return worded == _WORDED and (
-        Mark.RETURNED_TO_AUTHOR in marks or {Mark.ROBOT_FROM, Mark.RETURNED} <= marks
-    )
+        return not marks & _RESPONDER and (Mark.AUTO_REPLY_WORDING not in marks or worded == _WORDED)
+    if Mark.RETURNED_TO_AUTHOR in marks:
+        return worded == _WORDED or Mark.ROBOT_FROM in marks
+    return worded == _WORDED and {Mark.ROBOT_FROM, Mark.RETURNED} <= marks
+
+
+def _is_returned_mail(marks: AbstractSet[Mark]) -> bool:
+    """No wording known here, but a mail server or the null sender gives a message back."""
+    if marks & (_AUTOMATIC | {Mark.ANSWER, Mark.LIST_MAIL, Mark.AUTO_REPLY_WORDING, Mark.RECEIPT_SUBJECT}):
+        return False
+    if Mark.MAILER_FROM in marks:
+        return bool(marks & {Mark.NULL_SENDER, Mark.RETURNED_TO_AUTHOR})
+    return {Mark.NULL_SENDER, Mark.RETURNED} <= marks
+
+
+def _is_auto_reply(marks: AbstractSet[Mark]) -> bool:
+    if marks & _AUTOMATIC:
+        return Mark.LIST_MAIL not in marks or Mark.NULL_SENDER in marks or Mark.AUTO_REPLIED in marks
+    if Mark.AUTO_REPLY_WORDING not in marks or Mark.LIST_MAIL in marks:
+        return False
+    return bool(marks & {Mark.NULL_SENDER, Mark.MAILER_FROM}) or Mark.ANSWER in marks

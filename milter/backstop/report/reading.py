@@ -9,6 +9,7 @@ from backstop.report.evidence import (
     field_marks,
     is_returned_to_author,
     part_marks,
+    text_marks,
 )
 from backstop.report.header import Header
 from backstop.report.kind import kind_of
@@ -17,7 +18,6 @@ from backstop.report.octets import MAX_OCTETS, text_of
 from backstop.report.parts import Part, parts_of
 from backstop.report.passages import MAX_PASSAGE, MAX_PROSE, Passage, passages_of
 from backstop.report.recipients import recipients_of
-from backstop.report.replies import reply_marks, text_marks
 from backstop.report.returned import from_part, from_text, ids_in
 
 _HEADER_PARTS: Final = frozenset(
@@ -47,12 +47,11 @@ def read(message: bytes, reverse_path: str | None) -> Report:
     parts = parts_of(text)
     header = parts[0].header
     marks = envelope_marks(text, header, reverse_path) | part_marks(parts) | field_marks(header)
-    marks |= reply_marks(header)
     is_suspect = bool(marks - {Mark.LIST_MAIL, Mark.ANSWER})
     passages = passages_of(parts, MAX_PASSAGE if is_suspect else MAX_PROSE)
     returned, place = _find_returned(parts, passages) if is_suspect else (None, None)
     said = _said(passages, place)
-    marks |= text_marks(said)
+    marks |= text_marks(said, header)
     if returned:
         marks.add(Mark.RETURNED)
         if is_returned_to_author(header, returned):
