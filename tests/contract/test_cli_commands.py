@@ -629,6 +629,15 @@ def test_explain_says_what_would_be_done_why_and_what_would_change_it(backstop, 
     assert dump(backstop.redis) == before
 
 
+def test_explain_tells_a_check_that_does_not_apply_from_one_that_is_off(backstop, bounce):
+    backstop("domain", "set", "example.com", "harvest", "off")
+    said = backstop("explain", bounce, "--from", "<>", "--to", "anna@example.com")
+    rows = {line.split()[0]: line.split("  ")[1:] for line in said.splitlines() if "  " in line}
+    cells = {name: [cell.strip() for cell in row if cell.strip()] for name, row in rows.items()}
+    assert cells["forged_sender"][:2] == ["none", "observe"]
+    assert cells["harvest"][:2] == ["not run", "off"]
+
+
 def test_what_explain_promises_comes_true(backstop, bounce):
     backstop("block", "example.com", "--as", "reject")
     words = ("explain", bounce, "--from", "<>", "--to", "anna@example.com")

@@ -74,8 +74,8 @@ class Case:
         for check in CHECKS:
             one = judged.get(check.name)
             finding = one.finding if one else NOTHING
-            action = one.action if one else Action.OFF
-            ran = finding.result.value if one else "not run"
+            action = one.action if one else policy.effective_action(check, facts, settings, block)
+            ran = "not run" if action is Action.OFF else finding.result.value
             reason = finding.reason or (check.meaning if finding.result is Result.FAIL else "")
             said.append(
                 Said(check.name, ran, reason, action.label, self._origin(check, finding.result, action))
