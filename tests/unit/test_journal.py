@@ -3,13 +3,18 @@
 import contextlib
 import os
 import resource
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
 
 from backstop.config import LogAddresses
-from backstop.journal import Journal
+from backstop.journal import Journal, Priority
 from backstop.settings import Limit, Limits
+from backstop.verdict import Record
 
 
 @dataclass
@@ -72,6 +77,60 @@ def test_a_line_of_which_only_half_was_taken_is_counted_and_stays_alone(tmp_path
     one._write_lines()
     os.close(one._output)
     assert log.read_text() == "trouble=first\ntroubl\ntrouble=third\nlines_dropped=1\n"
+
+
+RECORDS = [
+    Record("our.example", (), notable=True, action="accept"),
+    Record("our.example", (), queue_id="4X1", reverse_path="a@b", action="tagged", recipient='x" y=z@b'),
+    Record(
+        'no "domain"',
+        (),
+        queue_id="4X\n1",
+        client="2001:db8::1",
+        reverse_path="prvs=1234abcdef=a@b" + "c" * 400,
+        recipient="\udcff@b",
+        check="tag",
+        result="fail",
+        action="reject",
+        reply='550 5.7.1 "No"',
+        reason="tag\tforged",
+    ),
+]
+
+
+@pytest.mark.parametrize("addresses", LogAddresses)
+@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("stream", ["", "8:1"])
+def test_a_record_is_the_line_of_its_fields(
+    record: Record, addresses: LogAddresses, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stream:
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+    limit = Limit(10, 60)
+    one = Journal(cast("Any", Away()), Limits(limit, limit, limit), addresses, b"secret")
+    assert one._line_of(record) == one._line(Priority.INFO, one._fields(record))
+
+
+def test_lines_keep_their_order_and_the_newest_records_are_shown() -> None:
+    one = journal(Away())
+    events: list[Mapping[str, str]] = []
+    one._behind = SimpleNamespace(count=lambda *_: None, event=events.append)  # type: ignore[assignment]
+    for number in range(60):
+        one.take((), (Record("our.example", (), notable=True, queue_id=str(number), action="accept"),), 0.0)
+        if number == 30:
+            one.trouble("in between")
+    reading, one._output = os.pipe()
+    one._show_events()
+    one._write_lines()
+    words = [line.split()[0] for line in os.read(reading, 65536).decode().splitlines()]
+    assert words == [
+        *(f"queue_id={number}" for number in range(31)),
+        'trouble="in',
+        *(f"queue_id={number}" for number in range(31, 60)),
+    ]
+    assert [event["queue_id"] for event in events] == [str(number) for number in range(10, 60)]
+    os.close(one._output)
+    os.close(reading)
 
 
 def _fill(descriptor: int) -> None:
