@@ -9,6 +9,7 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from enum import Enum, IntEnum
 from typing import Any, Final, TypeVar
 
@@ -23,6 +24,9 @@ QUEUE_DAYS: Final = 5
 MAX_LIST: Final = 10_000
 """Entries of a list in a setting."""
 
+MAX_WHY: Final = 300
+"""Characters of the reason in `grace_since`."""
+
 MAX_TEXT: Final = 1_000_000
 """Characters of a setting in Redis."""
 
@@ -31,6 +35,7 @@ _E = TypeVar("_E", bound=Enum)
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _COUNT = re.compile(r"0*([0-9]{1,9})")
 _DELIMITERS = re.compile(r"[!#$%&'*+./=?^_`{|}~-]{0,8}")
+_EPOCH: Final = date(1970, 1, 1)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
 _TRUE: Final = ("1", "on", "yes", "true")
 _FALSE: Final = ("0", "off", "no", "false")
@@ -107,6 +112,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class GraceSince:
+    """The day (days since 1970) from which grace counts anew, and why."""
+
+    day: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{_EPOCH + timedelta(days=self.day)} {self.why}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
     """The block that is on for a recipient: `name` is its key's last part, "" for all domains."""
 
@@ -162,6 +178,7 @@ class DomainSettings:
     tag_internal: bool = False
     lifetime: int = 11
     grace: int | None = None
+    grace_since: GraceSince | None = None
     strip: Strip = Strip.MTA
     recipient_delimiter: str = "+"
     proof: tuple[Proof, ...] = (Proof.TAG,)
@@ -174,7 +191,7 @@ class DomainSettings:
 
     @property
     def grace_days(self) -> int:
-        """Days from the first tag on during which a missing tag is only observed."""
+        """Days from the first tag, or from `grace_since`, during which a missing tag is only observed."""
         return self.lifetime + QUEUE_DAYS if self.grace is None else self.grace
 
 
@@ -272,6 +289,21 @@ def _grace(value: object) -> int | None:
     return seconds // DAY
 
 
+def _grace_since(value: object) -> GraceSince | None:
+    if type(value) is date:  # as TOML writes it
+        value = value.isoformat()
+    day, _, why = _text(value).strip().partition(" ")
+    if day.lower() == "none" and not why:
+        return None
+    try:
+        begun = date.fromisoformat(day)
+    except ValueError:
+        raise ValueError('"none" or a date such as "2026-11-21" is wanted, and behind it perhaps why') from None
+    if begun < _EPOCH:
+        raise ValueError("a date after 1970 is wanted")
+    return GraceSince((begun - _EPOCH).days, why.strip()[:MAX_WHY])
+
+
 def _one_of(kind: type[_E]) -> Callable[[object], _E]:
     def parser(value: object) -> _E:
         word = _text(value).strip().lower()
@@ -347,6 +379,7 @@ PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "tag_internal": _truth,
     "lifetime": _lifetime,
     "grace": _grace,
+    "grace_since": _grace_since,
     "strip": _one_of(Strip),
     "recipient_delimiter": _delimiter,
     "proof": _proof,

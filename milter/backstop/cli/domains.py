@@ -255,12 +255,11 @@ def _remove(arguments: argparse.Namespace) -> int:
 
 def _grace_end(config: "Config", domain: str, settings: "DomainSettings") -> str | None:
     """The first day on which a missing tag counts; None where it counts today, or nothing is signed."""
+    from backstop import grace
     from backstop.batv import day_of
 
-    since = config.ring.oldest_day(domain)
-    if since is None or day_of(time.time()) >= since + settings.grace_days:
-        return None
-    return _date(since + settings.grace_days)
+    found = grace.of_domain(config.ring, domain, settings)
+    return None if found is None or day_of(time.time()) >= found.end else _date(found.end)
 
 
 def _date(day: int) -> str:

@@ -71,6 +71,8 @@ def written(name: str, value: Any) -> str:
     """A setting's value as an administrator writes it on one line."""
     if name == "grace":
         return "auto" if value is None else f"{value}d"
+    if name == "grace_since":
+        return "none" if value is None else str(value)
     if name == "lifetime":
         return duration_text(value * DAY)
     if isinstance(value, bool):

@@ -263,10 +263,11 @@ class _Story:
 
 
 def _grace_end(config: "Config", answer: Any, domain: str) -> str:
+    from backstop import grace
     from backstop.cli.times import date_text
 
-    since = config.ring.oldest_day(domain)
-    return "" if since is None else date_text(since + answer.known.settings.grace_days)
+    found = grace.of_domain(config.ring, domain, answer.known.settings)
+    return "" if found is None else date_text(found.end)
 
 
 def _tell_case(case: "Case") -> None:

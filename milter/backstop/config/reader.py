@@ -234,7 +234,7 @@ class Reader:
                 continue
             self._note(domain, name, (*place, name))
             value = self._value(parser, known[name], (*place, name))
-            if value is not None or name == "grace":
+            if value is not None or name in ("grace", "grace_since"):
                 changed[name] = value
         if "actions" in known:
             changed["actions"] = {

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from backstop import batv
+from backstop import batv, grace
 from backstop.adapters import recipients, redis_names
 from backstop.adapters.recipients import RecipientSource
 from backstop.adapters.redis_store import Reply, ReplyError, glance, pack
@@ -112,8 +112,7 @@ class Knowledge:
 
     def is_graced(self, name: str, settings: DomainSettings, now: float) -> bool:
         """Whether a domain may be in grace."""
-        since = self._config.ring.oldest_day(name)
-        return since is None or batv.day_of(now) - since < settings.grace_days
+        return grace.holds(self._config.ring, name, settings, batv.day_of(now))
 
     def is_member(self, name: str, reply: Reply) -> bool:
         """Whether Redis names a domain as protected; what it said last is kept."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from backstop import batv, policy
+from backstop import batv, grace, policy
 from backstop.address import Address, parse
 from backstop.batv import KeyRing, TagState
 from backstop.checks import CHECKS
@@ -226,8 +226,7 @@ def _sender_tag(sender: Address, ring: KeyRing, today: int) -> TagState:
 def _in_grace(ring: KeyRing, domain: str, settings: DomainSettings, tag: TagState, today: int) -> bool:
     if tag.is_bad:  # somebody guessed: not the bounce of older mail
         return False
-    since = ring.oldest_day(domain)
-    return since is None or today - since < settings.grace_days
+    return grace.holds(ring, domain, settings, today)
 
 
 def _of_unknown(facts: Facts) -> tuple[Count, ...]:
