@@ -56,7 +56,7 @@ STEPS: Final = (
 
 MACROS: Final = (
     (milter.M_CONNECT, "{daemon_name}"),
-    (milter.M_ENVFROM, "{auth_authen}"),
+    (milter.M_ENVFROM, "{auth_authen} {mail_addr}"),
     (milter.M_ENVRCPT, "i {rcpt_mailer} {rcpt_host}"),
     (milter.M_DATA, "i"),
     (milter.M_EOM, "i"),
@@ -78,12 +78,16 @@ BUG: Final = Reply(451, "4.3.0", "Internal trouble, try again later")
 class Connection:
     """What belongs to one milter connection."""
 
-    __slots__ = ("broken", "session")
+    __slots__ = ("broken", "half_changed", "session", "unmet")
 
     def __init__(self, session: Session) -> None:
         self.session = session
         self.broken = False
         """A callback failed in the transaction under way."""
+        self.half_changed = False
+        """Changes of the message were begun: without the rest of them it must not be accepted."""
+        self.unmet = False
+        """The callback of the connection failed: nobody knows who the client is."""
 
 
 class Service:
@@ -154,14 +158,19 @@ class Service:
             daemon = ctx.getsymval("{daemon_name}") or ""
             connection.session.connect(host, _client_address(address), daemon)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            connection.unmet = True
             self._note_bug(connection, "connect", "")
         return NOREPLY
 
     def _mail(self, ctx: Any, path: bytes, *_parameters: bytes) -> int:
         connection = self._connection(ctx)
         try:
-            connection.broken = False
-            connection.session.mail(_decoded(path), ctx.getsymval("{auth_authen}") or "")
+            connection.broken = connection.unmet
+            connection.half_changed = False
+            sender = _decoded(path)
+            if "@" not in sender and len(sender) > len("<>"):
+                sender = _with_domain(sender, _macro(ctx, "{mail_addr}"))
+            connection.session.mail(sender, _macro(ctx, "{auth_authen}", "?"))
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "mail", "")
         return NOREPLY
@@ -213,7 +222,10 @@ class Service:
         now = time.time()
         queue_id = ctx.getsymval("i") or ""
         try:
-            return self._carry_out(ctx, connection.session.end_of_message(queue_id, now), now)
+            outcome = connection.session.end_of_message(queue_id, now)
+            if outcome.changes:
+                connection.half_changed = True
+            return self._carry_out(ctx, outcome, now)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "end of message", queue_id)
             return self._answer_to_bug(ctx, connection)
@@ -239,10 +251,13 @@ class Service:
         self._journal.bug(place, queue_id, traceback.format_exc(limit=-8))
 
     def _answer_to_bug(self, ctx: Any, connection: Connection) -> int:
-        """Outgoing mail and bounces under a block come again later; all else goes on without us."""
+        """Outgoing mail and bounces under a block come again later; all else goes on without us.
+
+        Not in two pieces, though: of a recipient who was to be replaced, one half may be done.
+        """
         transaction = connection.session.transaction
         blocked = transaction.is_bounce and self._gather.has_blocks(time.time())
-        if transaction.role is Role.OUTGOING or blocked:
+        if transaction.role is Role.OUTGOING or blocked or connection.half_changed:
             return _refuse(ctx, BUG)
         return int(milter.CONTINUE)
 
@@ -256,6 +271,20 @@ _ANSWERS: Final = {
 
 def _decoded(text: bytes) -> str:
     return text.decode("utf-8", "surrogateescape")
+
+
+def _macro(ctx: Any, name: str, unreadable: str = "") -> str:
+    """What a macro says; `unreadable` for octets that are no UTF-8, at which pymilter raises."""
+    try:
+        return ctx.getsymval(name) or ""
+    except UnicodeDecodeError:
+        return unreadable
+
+
+def _with_domain(path: str, resolved: str) -> str:
+    """A reverse-path without a domain, as devices send it, with the one that the mail server gives it."""
+    at, domain = resolved.rpartition("@")[1:]
+    return f"<{path.removeprefix('<').removesuffix('>')}{at}{domain}>" if at else path
 
 
 def _client_address(address: Any) -> str:

@@ -159,6 +159,15 @@ class TestOutgoing:
         assert sorted(inner(path) for path in paths) == [ALICE, "bob@our.test", "carol@our.test"]
         assert all(tags(path) == 1 and is_good(host, path) for path in paths)
 
+    def test_a_sender_without_a_domain_gets_a_tag_too(self, host: MailHost) -> None:
+        """Postfix gives him its own domain, after the milter: devices say MAIL FROM:<scanner>."""
+        with host.postfix.own_user() as client:
+            assert deliver(client, "Alice", ("friend@else.test",), LETTER).accepted
+        (path,) = self.wire(host)
+        assert tags(path) == 1
+        assert is_good(host, path)
+        assert inner(path) == "Alice@our.test"
+
     def test_parameters_are_kept(self, host: MailHost) -> None:
         with host.postfix.own_user() as client:
             sent = deliver(client, ALICE, ("friend@else.test",), LETTER, "RET=HDRS ENVID=abc")

@@ -118,7 +118,7 @@ class TestNegotiation:
         with Session(host.daemon.target) as session:
             macros = session.negotiated.macros
         assert macros[Stage.CONNECT] == "{daemon_name}"
-        assert macros[Stage.MAIL] == "{auth_authen}"
+        assert macros[Stage.MAIL] == "{auth_authen} {mail_addr}"
         assert macros[Stage.RCPT] == "i {rcpt_mailer} {rcpt_host}"
 
 

@@ -8,8 +8,10 @@ import milter
 import pytest
 
 from backstop.callbacks import BUG, Connection, Service
+from backstop.facts import Role
 from backstop.journal import shown
 from backstop.session import NOT_BY_SMTP, Session
+from backstop.settings import Strip
 from tests.harness import engine
 
 FAULTS = [
@@ -132,14 +134,123 @@ def test_steps_without_a_reply_stay_silent_and_the_next_message_is_sound(
     session.fault = fault  # type: ignore[attr-defined]  # it is a Broken
     connection = Connection(session)
     ctx = Context(connection)
-    assert made._connect(ctx, "host", 2, ("192.0.2.1", 1)) == milter.NOREPLY
     assert made._mail(ctx, b"<a@b>") == milter.NOREPLY
     assert made._header(ctx, "X-Backstop", b"x") == milter.NOREPLY
-    assert bugs == ["connect", "mail", "header"]
+    assert bugs == ["mail", "header"]
     session.fault = None  # type: ignore[attr-defined]  # it is a Broken
     connection.session = Session(engine.site(), engine.Outside())
     assert made._mail(ctx, b"<a@b>") == milter.NOREPLY
     assert not connection.broken
+    connection.session = session
+    assert made._connect(ctx, "host", 2, ("192.0.2.1", 1)) == milter.NOREPLY
+    assert bugs == ["mail", "header", "connect"]
+
+
+class NeverMet(Session):
+    """A session that falls over the connection."""
+
+    def connect(self, *_arguments: object) -> None:
+        raise ValueError("a fault")
+
+
+def test_after_a_fault_at_connect_a_stranger_was_one_of_us(service: Any) -> None:
+    """MAIL took the fault for over, and mail of nobody knows whom was tagged."""
+    made, bugs = service
+    ctx = Context(Connection(NeverMet(engine.site(), engine.Outside())))
+    made._connect(ctx, "host", 2, ("192.0.2.1", 1))
+    for _ in range(2):
+        made._mail(ctx, b"<alice@our.example>")
+        assert made._rcpt(ctx, b"<friend@else.example>") == milter.TEMPFAIL
+        assert made._data(ctx) == milter.TEMPFAIL
+        assert made._end_of_message(ctx) == milter.TEMPFAIL
+    assert bugs == ["connect"]
+
+
+def test_after_a_fault_at_mail_a_user_of_ours_was_a_stranger(
+    service: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """His mail went on untagged: the login was read with the path that was too much for us."""
+    made, bugs = service
+    session = Session(engine.site(), engine.Outside())
+    session.connect("client", engine.STRANGE_CLIENT, "smtpd")
+    ctx = Context(Connection(session), {"{auth_authen}": "alice"})
+
+    def fail(_path: str) -> None:
+        raise RecursionError
+
+    monkeypatch.setattr("backstop.session.parse", fail)
+    made._mail(ctx, b"<alice@our.example>")
+    assert bugs == ["mail"]
+    assert made._rcpt(ctx, b"<friend@else.example>") == milter.TEMPFAIL
+
+
+class Unreadable(Context):
+    """pymilter with macros that are no UTF-8."""
+
+    def getsymval(self, name: str) -> str | None:
+        return self.macros.get(name, "").encode("utf-8", "surrogateescape").decode()
+
+
+def test_a_login_that_is_no_utf_8_made_its_user_a_stranger(service: Any) -> None:
+    made, bugs = service
+    session = Session(engine.site(), engine.Outside())
+    session.connect("client", engine.STRANGE_CLIENT, "smtpd")
+    made._mail(Unreadable(Connection(session), {"{auth_authen}": "m\udcfcller"}), b"<alice@our.example>")
+    assert session.transaction.role is Role.OUTGOING
+    assert bugs == []
+
+
+class HalfDone(Context):
+    """A mail server that takes a recipient away and then no other in its place."""
+
+    def __init__(self, private: object) -> None:
+        super().__init__(private)
+        self.gone: list[str] = []
+
+    def delrcpt(self, path: str) -> None:
+        self.gone.append(path)
+
+    def addrcpt(self, path: str, parameters: str = "") -> None:
+        f"{path}{parameters}".encode()  # as pymilter does
+
+
+def test_a_message_whose_changes_ended_half_way_was_accepted_without_its_recipient(service: Any) -> None:
+    """An octet that is no UTF-8, in the parameters of a recipient whose tag the milter takes off."""
+    made, bugs = service
+    outside = engine.protecting(engine.settings({"strip": Strip.MILTER}))
+    session = Session(engine.site(), outside)
+    session.connect("client", engine.STRANGE_CLIENT, "smtpd")
+    ctx = HalfDone(Connection(session))
+    made._mail(ctx, b"<a@b.example>")
+    tagged = engine.tagged(engine.ALICE)
+    assert made._rcpt(ctx, tagged.encode(), b"ORCPT=rfc822;al\xe9ce") == milter.CONTINUE
+    assert made._data(ctx) == milter.CONTINUE
+    assert made._end_of_message(ctx) == milter.TEMPFAIL
+    assert ctx.gone == [tagged]
+    assert bugs == ["end of message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "resolved", "meant"),
+    [
+        (b"<Alice>", "alice@our.example", "Alice@our.example"),
+        (b"Alice", "alice@our.example", "Alice@our.example"),
+        (b"<Alice>", "alice", "Alice"),
+        (b"<Alice>", "", "Alice"),
+        (b"<>", "mailer-daemon@our.example", ""),
+        (b"", "mailer-daemon@our.example", ""),
+        (b"<alice@else.example>", "x@our.example", "alice@else.example"),
+    ],
+)
+def test_a_sender_without_a_domain_went_out_untagged(
+    service: Any, path: bytes, resolved: str, meant: str
+) -> None:
+    """The mail server gives him its own domain after us, so his bounces were unproved."""
+    made, _ = service
+    session = Session(engine.site(), engine.Outside())
+    made._mail(Context(Connection(session), {"{mail_addr}": resolved}), path)
+    assert session.transaction.reverse_path is not None
+    assert session.transaction.reverse_path.path == meant
 
 
 @pytest.mark.parametrize(

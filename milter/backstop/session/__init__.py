@@ -77,7 +77,9 @@ class Session:
 
     def mail(self, path: str, login: str) -> None:
         """MAIL: a new transaction; `login` is the authenticated name, empty without one."""
-        self._transaction = Transaction(self._client, parse(path), login)
+        # Whose mail it is stands fast before the path is read: a fault there must not make it a stranger's.
+        transaction = self._transaction = Transaction(self._client, None, login)
+        transaction.reverse_path = parse(path)
 
     def abort(self) -> None:
         """RSET, or the end of a transaction that came no further."""
