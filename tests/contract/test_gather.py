@@ -15,6 +15,7 @@ from backstop.address import parse
 from backstop.config import Config, load
 from backstop.facts import Existence
 from backstop.gather import Gather
+from backstop.gather.knowledge import Knowledge
 from backstop.session import Answer, Incoming, Known, Outgoing
 from backstop.session.questions import base_of
 from backstop.settings import Action, Block
@@ -377,3 +378,25 @@ class TestAway:
         wait_for(outside.store.probe, 5, "the store to be back")
         assert outside.told("alice@ours.test").block is not None
         outside.store.close()
+
+
+class TestKnowledge:
+    def test_a_block_that_ended_between_two_questions_held_without_end(self, make_config: Any) -> None:
+        """GETRANGE still saw it, PTTL did not: -2 was read as -1, and Redis went away just then."""
+        knowledge = Knowledge(make_config(), print)
+        assert knowledge.block("ours.test", b"reject", -2, NOW, by_person=True) is not None
+        assert knowledge.last_block("ours.test", NOW) is None
+        assert knowledge.block("ours.test", b"reject", -1, NOW, by_person=True) is not None
+        assert knowledge.last_block("ours.test", NOW + 10**9) is not None
+
+    def test_a_value_that_means_nothing_was_said_once_and_never_again(self, make_config: Any) -> None:
+        """How often it is said is the journal's business: once a minute, as for every other key."""
+        troubles: list[str] = []
+        knowledge = Knowledge(make_config(), troubles.append)
+        domain = knowledge.domain("ours.test")
+        read = [knowledge.settings(domain, [b"tag", b"refuse", b"lifetime", b"9d"]) for _ in range(3)]
+        assert read[0].lifetime == 9
+        assert read[1] is read[2] is read[0]
+        assert len(troubles) == 3
+        assert len(set(troubles)) == 1
+        assert troubles[0].startswith("backstop:domain:ours.test: tag: an action is wanted")

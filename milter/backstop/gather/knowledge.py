@@ -60,19 +60,35 @@ class Needs:
     sender_domain: bool
 
 
-class Domain:
-    """A domain: commands ready to send, and its settings as last read."""
+@dataclass(frozen=True, slots=True)
+class LastSettings:
+    """A domain's hash as it was read, the settings it made, and what was wrong there."""
 
-    __slots__ = ("block", "hash", "hash_reply", "in_file", "is_member", "name", "settings")
+    reply: Reply
+    settings: DomainSettings
+    faults: tuple[str, ...] = ()
+
+
+class Domain:
+    """A domain: commands ready to send, and its settings as last read.
+
+    `last` is one value and is replaced as a whole: between two of them another thread could read or write.
+    """
+
+    __slots__ = ("block", "hash", "in_file", "is_member", "last", "name")
 
     def __init__(self, name: str, settings: DomainSettings, *, in_file: bool) -> None:
         self.name = name
         self.in_file = in_file
-        self.settings = settings
+        self.last = LastSettings([], settings)
         self.is_member = member_command(name)
         self.hash = pack("HGETALL", redis_names.domain(name))
         self.block = block_commands(name)
-        self.hash_reply: Reply = []
+
+    @property
+    def settings(self) -> DomainSettings:
+        """As last read, or by the file."""
+        return self.last.settings
 
 
 class Knowledge:
@@ -129,8 +145,11 @@ class Knowledge:
 
     def settings(self, domain: Domain, reply: Reply) -> DomainSettings:
         """The settings that the file and the domain's hash in Redis make together."""
-        if reply == domain.hash_reply:
-            return domain.settings
+        last = domain.last
+        if reply == last.reply:
+            for fault in last.faults:
+                self.on_trouble(fault)
+            return last.settings
         base = self._config.settings_for(domain.name)
         key = f"backstop:domain:{domain.name}"
         if isinstance(reply, ReplyError) or not isinstance(reply, list):
@@ -138,9 +157,9 @@ class Knowledge:
             return base
         pairs = [text(part) for part in reply[: 2 * MAX_FIELDS]]
         settings, faults = override(base, dict(zip(pairs[::2], pairs[1::2], strict=False)))
-        for fault in faults:
-            self.on_trouble(f"{key}: {fault}")
-        domain.settings, domain.hash_reply = settings, reply
+        domain.last = LastSettings(reply, settings, tuple(f"{key}: {fault}" for fault in faults))
+        for fault in domain.last.faults:
+            self.on_trouble(fault)
         return settings
 
     def block(
@@ -157,7 +176,11 @@ class Knowledge:
             self._blocks.pop(name, None)
             return None
         block = Block(action, name, by_person)
-        until = now + remaining / 1000 if isinstance(remaining, int) and remaining >= 0 else math.inf
+        until = math.inf
+        if (
+            isinstance(remaining, int) and remaining != _NO_END
+        ):  # below it: the key ended between the questions
+            until = now + max(remaining, 0) / 1000
         _keep(self._blocks, name, LastBlock(block, until))
         return block
 
@@ -210,6 +233,9 @@ class Knowledge:
             source = self._sources[name] = recipients.make(name, self.on_trouble)
         return source
 
+
+_NO_END: Final = -1
+"""PTTL's answer for a key without an end."""
 
 _NEVER_HEARD: Final = LastAnswer(exists=False, untagged_mail=False)
 
