@@ -25,6 +25,8 @@ from backstop.adapters.redis_link import (
     ReplyError,
     StoreUnavailable,
     Word,
+    begun,
+    ended,
     glance,
     pack,
 )
@@ -32,7 +34,7 @@ from backstop.adapters.redis_place import parse_place
 from backstop.adapters.redis_pool import Pool
 from backstop.adapters.redis_server import Server
 
-__all__ = ["Reply", "ReplyError", "Store", "StoreUnavailable", "Word", "glance", "pack"]
+__all__ = ["Reply", "ReplyError", "Store", "StoreUnavailable", "Word", "begun", "ended", "glance", "pack"]
 
 _TRIAL_EVERY: Final = 1.0
 _TRIAL: Final = (glance(redis_names.BLOCK_ALL), 1)

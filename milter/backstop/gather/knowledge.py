@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from backstop import batv, grace
 from backstop.adapters import recipients, redis_names
 from backstop.adapters.recipients import RecipientSource
-from backstop.adapters.redis_store import Reply, ReplyError, glance, pack
+from backstop.adapters.redis_store import Reply, ReplyError, begun, ended, glance, pack
 from backstop.checks import CHECKS
 from backstop.config import Config
 from backstop.facts import Need
@@ -82,7 +82,7 @@ class Domain:
         self.in_file = in_file
         self.last = LastSettings([], settings)
         self.is_member = member_command(name)
-        self.hash = pack("HGETALL", redis_names.domain(name))
+        self.hash = ended(_HASH, redis_names.domain(name))
         self.block = block_commands(name)
 
     @property
@@ -238,17 +238,26 @@ _NO_END: Final = -1
 """PTTL's answer for a key without an end."""
 
 _NEVER_HEARD: Final = LastAnswer(exists=False, untagged_mail=False)
+_HASH: Final = begun("HGETALL")
+_MEMBER: Final = begun("SISMEMBER", redis_names.DOMAINS)
+_TIME_LEFT: Final = begun("PTTL")
+_UNTAGGED: Final = begun("HGET", redis_names.UNTAGGED)
 
 
 def member_command(name: str) -> bytes:
     """Ask whether Redis names a domain as protected."""
-    return pack("SISMEMBER", redis_names.DOMAINS, name)
+    return ended(_MEMBER, redis_names.octets(name))
+
+
+def untagged_command(base: str) -> bytes:
+    """Ask until when untagged mail of an address is under way."""
+    return ended(_UNTAGGED, redis_names.octets(base))
 
 
 def block_commands(name: str, *, with_author: bool = True) -> tuple[bytes, ...]:
     """Ask for a block's value, the time it has left (milliseconds), and who set it."""
     key = redis_names.block(name) if name else redis_names.BLOCK_ALL
-    commands = (glance(key), b"*2\r\n$4\r\nPTTL\r\n$%d\r\n%b\r\n" % (len(key), key))
+    commands = (glance(key), ended(_TIME_LEFT, key))
     if not with_author:
         return commands
     info = redis_names.block_info(name) if name else redis_names.BLOCK_ALL_INFO

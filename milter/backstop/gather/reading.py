@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from backstop.adapters import limits, recipients, redis_names
-from backstop.adapters.redis_store import Reply, pack
+from backstop.adapters import limits, recipients
+from backstop.adapters.redis_store import Reply
 from backstop.facts import Existence
 from backstop.gather.knowledge import (
     ALL_DOMAINS,
@@ -13,6 +13,7 @@ from backstop.gather.knowledge import (
     block_commands,
     member_command,
     text,
+    untagged_command,
     whole,
 )
 from backstop.session import Answer, Incoming, Known
@@ -79,7 +80,7 @@ class Reading:
                 commands += self._domain.block[:parts]
                 commands += knowledge.all_blocks[:parts]
             if needs.untagged_mail:
-                commands.append(pack("HGET", redis_names.UNTAGGED, redis_names.octets(question.base)))
+                commands.append(untagged_command(question.base))
             if question.tag is not None:
                 commands.append(limits.read_command(question.network, "bad_tags"))
                 commands.append(limits.read_command(question.base, "bad_tags_address"))
