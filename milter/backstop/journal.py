@@ -33,8 +33,12 @@ MAX_VALUE: Final = 300
 MAX_TRACE: Final = 4000
 """Characters of a traceback."""
 
-BATCH: Final = 50
-"""Lines that are written at once: below what a pipe takes in one piece."""
+BATCH: Final = select.PIPE_BUF
+"""Octets that are written at once: a pipe takes them in one piece, whoever else writes there, and without
+waiting where it takes any. A line that is longer goes alone."""
+
+CLOCK_JUMP: Final = 3600.0
+"""Seconds by which the system's clock must jump to be worth a line."""
 
 TROUBLE_SECONDS: Final = 60.0
 """The same trouble is said once in this time."""
@@ -66,6 +70,10 @@ _shown_again = lru_cache(maxsize=256)(shown)
 """For what is said in few words of ours: replies and reasons."""
 
 
+def _octets(line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace")
+
+
 class Journal:
     """The log, the counters, the events and the limits of one worker."""
 
@@ -86,6 +94,7 @@ class Journal:
         self._troubles: dict[str, float] = {}
         self._troubled = threading.Lock()
         self._store_was = ""
+        self._clock_was = time.time() - time.monotonic()
         self._behind = WriteBehind(store, on_trouble=self.trouble)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
@@ -101,6 +110,8 @@ class Journal:
         # What came last is still to be an event; but an output that is stuck must not cost the counters.
         self._thread.join(max(deadline - time.monotonic(), 0) / 2)
         self._behind.stop(deadline)
+        if not self._thread.is_alive():
+            self._write_lines()  # what could not be counted
 
     def take(self, counts: Iterable[Count], records: Iterable[Record], now: float) -> None:
         """Record what was decided; limits are counted at once, and nobody waits for it."""
@@ -135,6 +146,7 @@ class Journal:
         while not stopping:
             stopping = self._stopping.wait(EVERY)
             self._watch_store()
+            self._watch_clock(time.time() - time.monotonic())
             self._show_events()
             self._write_lines()
 
@@ -151,28 +163,42 @@ class Journal:
         else:  # each trial may find another one, and there is one a second
             self.trouble(f"the store is away for another reason: {reason}")
 
+    def _watch_clock(self, ahead: float) -> None:
+        """Tags and blocks go by the system's clock; `ahead` is by how much of the one that never jumps."""
+        jump = ahead - self._clock_was
+        self._clock_was = ahead
+        if abs(jump) >= CLOCK_JUMP:
+            self._put(self._line(Priority.WARNING, {"trouble": f"the clock jumped by {jump:+.0f} seconds"}))
+
     def _show_events(self) -> None:
         for _ in range(len(self._events)):
             self._behind.event(self._fields(self._events.popleft()))
 
     def _write_lines(self) -> None:
         """As far as the output takes them without blocking, and then how many were dropped."""
-        while self._lines:
-            batch = [self._lines.popleft() for _ in range(min(BATCH, len(self._lines)))]
-            self._dropped += self._unwritten(
-                [entry if isinstance(entry, str) else self._line_of(entry) for entry in batch]
-            )
+        batch: list[bytes] = []
+        room = BATCH
+        for _ in range(len(self._lines)):
+            entry = self._lines.popleft()
+            line = _octets(entry if isinstance(entry, str) else self._line_of(entry))
+            if batch and len(line) > room:
+                self._dropped += self._unwritten(batch)
+                batch, room = [], BATCH
+            batch.append(line)
+            room -= len(line)
+        if batch:
+            self._dropped += self._unwritten(batch)
         if dropped := self._dropped:
             word = self._line(Priority.WARNING, {"lines_dropped": str(dropped)})
-            if not self._unwritten([word]):
+            if not self._unwritten([_octets(word)]):
                 self._dropped -= dropped
 
-    def _unwritten(self, lines: list[str]) -> int:
+    def _unwritten(self, lines: list[bytes]) -> int:
         """Write lines; how many of them the output did not take."""
         if not select.select([], [self._output], [], 0)[1]:
             return len(lines)
         # What a disk that was full took of a line stays a line of its own.
-        octets = b"\n" * self._cut + "".join(lines).encode("utf-8", "backslashreplace")
+        octets = b"\n" * self._cut + b"".join(lines)
         try:
             written = os.write(self._output, octets)
         except OSError:

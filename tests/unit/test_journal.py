@@ -3,6 +3,9 @@
 import contextlib
 import os
 import resource
+import select
+import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any, cast
 
 import pytest
 
+from backstop.adapters.redis_store import Store
 from backstop.config import LogAddresses
 from backstop.journal import Journal, Priority
 from backstop.settings import Limit, Limits
@@ -130,6 +134,47 @@ def test_lines_keep_their_order_and_the_newest_records_are_shown() -> None:
     ]
     assert [event["queue_id"] for event in events] == [str(number) for number in range(10, 60)]
     os.close(one._output)
+    os.close(reading)
+
+
+def test_lines_of_several_workers_stood_within_each_other() -> None:
+    """A pipe takes no more than PIPE_BUF in one piece."""
+    one = journal(Away())
+    reading, writing = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    one._output = writing.fileno()
+    lines = [f"trouble={'x' * length}\n" for length in (3000, 1000, 90, 1, 4087, 1, 9000, 50, 50)]
+    for line in lines:
+        one._put(line)
+    one._write_lines()
+    writing.close()
+    pieces = list(iter(lambda: reading.recv(65536).decode(), ""))
+    reading.close()
+    assert "".join(pieces) == "".join(lines)
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert [len(piece) for piece in pieces if len(piece) > select.PIPE_BUF] == [len(lines[6])]
+    assert len(pieces) == 6
+
+
+def test_a_jump_of_the_clock_is_said_once() -> None:
+    one = journal(Away())
+    ahead = one._clock_was
+    for jump in (0.0, 3000.0, 6000.0, 86_400.0, 86_400.0, 0.0, 0.0):
+        one._watch_clock(ahead + jump)
+    assert list(one._lines) == [
+        'trouble="the clock jumped by +80400 seconds"\n',
+        'trouble="the clock jumped by -86400 seconds"\n',
+    ]
+
+
+def test_what_could_not_be_counted_at_the_end_was_not_said() -> None:
+    """The counters are flushed last, when nobody wrote lines any more."""
+    one = journal(Store("unix:///nonexistent/redis.sock"))
+    reading, one._output = os.pipe()
+    one.start()
+    one.take((), [Record("ours.test", ("bounce.seen",))], 0.0)
+    one.stop(time.monotonic() + 10)
+    os.close(one._output)
+    assert "3 counts are lost: the store was away at the end" in os.read(reading, 65536).decode()
     os.close(reading)
 
 
