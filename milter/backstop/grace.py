@@ -24,6 +24,9 @@ from backstop.settings import Addresses, DomainSettings
 MAX_NAMED: Final = 3
 """Exemptions that a reason names."""
 
+NEWLY: Final = "it is protected since then"
+"""Why grace begins for a domain that nobody has seen before."""
+
 
 @dataclass(frozen=True, slots=True)
 class Grace:

@@ -48,6 +48,11 @@ def domain(name: str) -> bytes:
     return _key(b"backstop:domain:", name)
 
 
+def elsewhere(name: str) -> bytes:
+    """Senders of a domain whose mail left by another host, as their bounces show."""
+    return _key(b"backstop:elsewhere:", name)
+
+
 def recipients(name: str) -> bytes:
     """The local parts that exist in a domain."""
     return _key(b"backstop:recipients:", name)

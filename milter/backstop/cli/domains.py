@@ -9,9 +9,15 @@ from backstop.cli import output
 from backstop.cli.output import CommandFailed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from backstop.adapters.redis_store import Word
     from backstop.cli.effective import Effective
+    from backstop.cli.store import Toggles
     from backstop.config import Config
     from backstop.settings import DomainSettings
+
+    Command = Sequence[Word]
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -31,6 +37,9 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     change.add_argument("domain", metavar="DOMAIN")
     change.add_argument("name", metavar="NAME", help="a setting, or a check for its action")
     change.add_argument("value", metavar="VALUE", help="as in the configuration file; lists by commas")
+    change.add_argument(
+        "--force", action="store_true", help="enforce `unproved` before `backstop readiness` says it is safe"
+    )
     change.set_defaults(run=_set)
     unset = actions.add_parser("unset", help="let the configuration file decide again")
     unset.add_argument("domain", metavar="DOMAIN")
@@ -82,6 +91,7 @@ def _show(arguments: argparse.Namespace) -> int:
     from backstop.cli.blocklist import holding
     from backstop.cli.names import protected_domain
     from backstop.cli.store import open_store
+    from backstop.grace import of_domain as latest_grace
 
     config, toggles = open_store(arguments)
     domain = protected_domain(config, toggles, arguments.domain)
@@ -90,6 +100,7 @@ def _show(arguments: argparse.Namespace) -> int:
     actions = [f"{effective.ACTIONS}{name}" for name in found.settings.actions]
     keys = [key for key in config.ring.keys if key.serves(domain)]
     grace = _grace_end(config, domain, found.settings)
+    latest = latest_grace(config.ring, domain, found.settings)
     if arguments.json:
         output.say_json(
             {
@@ -100,6 +111,8 @@ def _show(arguments: argparse.Namespace) -> int:
                 "block": None if block is None else block.as_json(),
                 "keys": [{"number": key.number, "state": key.state.value} for key in keys],
                 "grace_until": grace,
+                "grace_since": None if latest is None else _date(latest.since),
+                "grace_because": None if latest is None else latest.why,
             }
         )
         return os.EX_OK
@@ -111,7 +124,9 @@ def _show(arguments: argparse.Namespace) -> int:
         output.say(f"key {key.number}: {key.state.value}, since {_date(key.created)}")
     if config.ring.signer(domain) is None:
         output.say("no key signs: mail goes out without tags")
-    output.say(f"grace: a missing tag is only observed until {grace}" if grace else "grace: over")
+    if latest is not None:
+        until = f"a missing tag is only observed until {grace}" if grace else "over"
+        output.say(f"grace: {until}; it began on {_date(latest.since)}: {latest.why}")
     if block is None:
         output.say("block: off")
     else:
@@ -133,7 +148,7 @@ def _value(found: "Effective", name: str) -> dict[str, str]:
 
 def _set(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
-    from backstop.cli import effective
+    from backstop.cli import effective, precautions
     from backstop.cli.names import protected_domain
     from backstop.cli.store import open_store
     from backstop.settings import override
@@ -146,16 +161,21 @@ def _set(arguments: argparse.Namespace) -> int:
     if faults:
         raise CommandFailed("; ".join(faults) + _hint(name, before))
     after, _ = override(config.settings_for(domain), {**before.fields, name: value})
-    if trouble := _does_not_fit(config, domain, after):
+    if trouble := precautions.does_not_fit(config, domain, after):
         raise CommandFailed(f"{domain}: {trouble}; nothing was changed")
+    warning = precautions.too_early(config, toggles, before, after, forced=arguments.force)
+    again, told = precautions.grace_again(before, after)
     key = redis_names.domain(domain)
-    toggles.change(("HSET", key, name, value))
+    command = ("HSET", key, name, value, *again)
+    toggles.change(command)
     found = effective.read(config, toggles, domain)
     place = effective.meant(name, value)
     output.say(
         f"{domain}: {place} = {found.value(place) or '(empty)'} (before: {before.value(place) or '(empty)'})"
     )
-    output.say(f"the same by hand: {toggles.redis_cli('HSET', key, name, value)}")
+    for line in (*warning, *told):
+        output.say(line)
+    output.say(f"the same by hand: {toggles.redis_cli(*command)}")
     return os.EX_OK
 
 
@@ -171,24 +191,9 @@ def _hint(name: str, found: "Effective") -> str:
     return f'; did you mean "{near[0]}"?' if near else f"; known are {', '.join(known)}"
 
 
-def _does_not_fit(config: "Config", domain: str, settings: "DomainSettings") -> str:
-    """What the configuration file would be refused for as well."""
-    from backstop.batv import TagForm
-
-    if settings.tag_form is TagForm.SUBADDRESS and "+" not in settings.recipient_delimiter:
-        return 'tag_form "subaddress" needs a "+" in recipient_delimiter'
-    key = config.ring.signer(domain)
-    if key is not None and settings.lifetime > key.max_lifetime:
-        return (
-            f"lifetime {settings.lifetime}d is longer than the {key.max_lifetime}d key {key.number} knows;"
-            " raise its max_lifetime in the key file first"
-        )
-    return ""
-
-
 def _unset(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
-    from backstop.cli import effective
+    from backstop.cli import effective, precautions
     from backstop.cli.names import protected_domain
     from backstop.cli.store import open_store
     from backstop.settings import override
@@ -206,35 +211,46 @@ def _unset(arguments: argparse.Namespace) -> int:
     after, _ = override(
         config.settings_for(domain), {field: value for field, value in before.fields.items() if field != name}
     )
-    if trouble := _does_not_fit(config, domain, after):
+    if trouble := precautions.does_not_fit(config, domain, after):
         raise CommandFailed(f"{domain}: {trouble}; nothing was changed")
+    again, told = precautions.grace_again(before, after)
     key = redis_names.domain(domain)
-    toggles.change(("HDEL", key, name))
+    commands: list[Command] = [("HDEL", key, name)]
+    if again:
+        commands.append(("HSET", key, *again))
+    toggles.change(*commands)
     if name in effective.NAMES or name in effective.CHECK_NAMES:
         place = effective.meant(name, before.fields[name])
         found = effective.read(config, toggles, domain)
         output.say(f"{domain}: {place} = {found.value(place) or '(empty)'}, from {found.origin(place)}")
     else:
         output.say(f"{domain}: {name} is gone")
-    output.say(f"the same by hand: {toggles.redis_cli('HDEL', key, name)}")
+    for line in told:
+        output.say(line)
+    output.say(f"the same by hand: {_by_hand(toggles, commands)}")
     return os.EX_OK
 
 
 def _add(arguments: argparse.Namespace) -> int:
     from backstop.adapters import redis_names
+    from backstop.cli import precautions
     from backstop.cli.names import new_domain
-    from backstop.cli.store import open_store
+    from backstop.cli.store import open_store, protected
 
     config, toggles = open_store(arguments)
     domain = new_domain(arguments.domain)
     if domain in config.domains:
         output.say(f"{domain}: protected already, by {config.path}")
         return os.EX_OK
-    (added,) = toggles.change(("SADD", redis_names.DOMAINS, domain))
-    output.say(f"{domain}: protected" + ("" if added else " already"))
+    commands: list[Command] = [("SADD", redis_names.DOMAINS, domain)]
+    is_new = not protected(config, toggles, domain)
+    if is_new:  # the key that signs for it may be old
+        commands.append(("HSET", redis_names.domain(domain), *precautions.newly_protected(time.time())))
+    toggles.change(*commands)
+    output.say(f"{domain}: protected" + ("" if is_new else " already"))
     if config.ring.signer(domain) is None:
         output.say("no key signs for it: mail goes out without tags; see `backstop key new`")
-    output.say(f"the same by hand: {toggles.redis_cli('SADD', redis_names.DOMAINS, domain)}")
+    output.say(f"the same by hand: {_by_hand(toggles, commands)}")
     return os.EX_OK
 
 
@@ -251,6 +267,10 @@ def _remove(arguments: argparse.Namespace) -> int:
     output.say(f"{domain}: protected no more" if removed else f"{domain}: was not protected")
     output.say(f"the same by hand: {toggles.redis_cli('SREM', redis_names.DOMAINS, domain)}")
     return os.EX_OK
+
+
+def _by_hand(toggles: "Toggles", commands: "list[Command]") -> str:
+    return " && ".join(toggles.redis_cli(*words) for words in commands)
 
 
 def _grace_end(config: "Config", domain: str, settings: "DomainSettings") -> str | None:

@@ -95,6 +95,11 @@ class Toggles:
         """All members of a set, in no order; a key of another type ends the command."""
         yield from self._pages("SSCAN", key)
 
+    def fields(self, key: bytes, pattern: str) -> Iterator[tuple[str, str]]:
+        """The fields of a hash whose names fit a pattern, with their values."""
+        words = self._pages("HSCAN", key, pattern=pattern)
+        yield from zip(words, words, strict=False)
+
     def names(self, pattern: str) -> Iterator[str]:
         """All keys of a pattern."""
         yield from self._pages("SCAN", pattern=pattern)
