@@ -57,7 +57,7 @@ def _is_hard_bounce(marks: AbstractSet[Mark]) -> bool:
 def _is_challenge(marks: AbstractSet[Mark]) -> bool:
     if Mark.CHALLENGE_FIELD in marks:
         return True
-    if Mark.CHALLENGE_WORDING not in marks:
+    if Mark.CHALLENGE_WORDING not in marks or (Mark.LIST_MAIL in marks and Mark.NULL_SENDER not in marks):
         return False
     return Mark.CHALLENGE_SUBJECT in marks or (
         bool(marks & _AUTOMATIC | marks & {Mark.NULL_SENDER}) and Mark.BOUNCE_SUBJECT not in marks
@@ -69,10 +69,13 @@ def _is_worded_bounce(marks: AbstractSet[Mark]) -> bool:
     worded = marks & _WORDED
     if not worded or not marks & _SPECIFIC:
         return False
-    if marks & {Mark.ANSWER, Mark.LIST_MAIL} and Mark.NULL_SENDER not in marks:
-        return False
     if Mark.PROGRAM_ATTACHED in marks and Mark.RETURNED not in marks:
         return False
+    if Mark.NULL_SENDER not in marks:
+        if Mark.ANSWER in marks:
+            return False
+        if Mark.LIST_MAIL in marks:
+            return worded == _WORDED and {Mark.ROBOT_FROM, Mark.RETURNED_TO_AUTHOR} <= marks
     if Mark.MAILER_FROM in marks:
         return True
     if Mark.NULL_SENDER in marks:

@@ -139,8 +139,8 @@ def _between_boundaries(part: Part, most: int) -> list[tuple[int, int]]:
     if not delimiters:
         likely = _LIKELY_BOUNDARY.search(part.text.lines, max(part.start - 1, 0), part.end)
         delimiters = _delimiters(part, likely[1].rstrip(), most) if likely else []
-    ends = [at for at, _, _ in delimiters[1:]] + [part.end]
-    return [(after, end) for (_, after, is_last), end in zip(delimiters, ends, strict=True) if not is_last]
+    ends = [at for at, _, _ in delimiters] + [part.end]
+    return [(after, ends[i + 1]) for i, (_, after, is_last) in enumerate(delimiters) if not is_last]
 
 
 def _delimiters(part: Part, boundary: bytes, most: int) -> list[tuple[int, int, bool]]:

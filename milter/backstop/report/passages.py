@@ -14,7 +14,7 @@ MAX_PROSE: Final = 16_000
 _MAX_PASSAGES: Final = 20
 
 _LINE_TAG = re.compile(
-    rb"</?(?:br|p|div|tr|li|pre|hr|h[1-6]|table|blockquote)(?:[\s/][^<>]*)?>", re.IGNORECASE
+    rb"</?(?:br|p|div|tr|li|pre|hr|h[1-6]|table|blockquote)(?:[\s/][^<>]*)?>(?:\r?\n)?", re.IGNORECASE
 )
 _TAG = re.compile(rb"</?[A-Za-z][\w:-]{0,20}(?:\s[^<>]*)?>|<![^<>]*>")
 _ENTITIES: Final = (

@@ -18,7 +18,7 @@ from backstop.report.octets import MAX_OCTETS, text_of
 from backstop.report.parts import Part, parts_of
 from backstop.report.passages import MAX_PASSAGE, MAX_PROSE, Passage, passages_of
 from backstop.report.recipients import recipients_of
-from backstop.report.returned import from_part, from_text, ids_in
+from backstop.report.returned import from_part, from_spaced_text, from_text, ids_in
 
 _HEADER_PARTS: Final = frozenset(
     {
@@ -78,15 +78,17 @@ def _find_returned(
                 break
     if in_part and in_part.message_id:
         return in_part, None
-    for passage in passages:
-        found = from_text(passage.text, passage.start, passage.end)
+    for passage in passages or [Passage(parts[0].text, parts[0].start, parts[0].end, b"")]:
+        found = from_text(passage.text, passage.start, min(passage.end, passage.start + MAX_PASSAGE))
         if found and (not in_part or found[0].message_id):
             return found[0], (passage, found[1])
-    if not in_part and not passages:
-        root = parts[0]
-        found = from_text(root.text, root.start, min(root.end, root.start + MAX_PASSAGE))
-        return (found[0] if found else None), None
-    return in_part, None
+    if in_part:
+        return in_part, None
+    for passage in passages:
+        spaced = from_spaced_text(passage.text, passage.start, passage.end)
+        if spaced:
+            return spaced, None
+    return None, None
 
 
 def _said(passages: list[Passage], place: tuple[Passage, int] | None) -> str:

@@ -50,4 +50,12 @@ def _from_lines(said: str, header: Header) -> tuple[ReportedRecipient, ...]:
         found[address.lower()] = ReportedRecipient(address, status[0] if status else "", "")
         if len(found) >= _MAX_NAMED:
             break
+    if len(found) == 1:
+        return tuple(_with_status(recipient, said) for recipient in found.values())
     return tuple(found.values())
+
+
+def _with_status(recipient: ReportedRecipient, said: str) -> ReportedRecipient:
+    """Where only one recipient is named, a status anywhere is its own."""
+    status = None if recipient.status else _STATUS.search(said)
+    return ReportedRecipient(recipient.address, status[0], "") if status else recipient

@@ -82,7 +82,8 @@ _REPLY_SUBJECT = re.compile(
 )
 _REPLY_SUBJECT_END = re.compile(
     r"""(?: \((?:auto(?:matic | mated)?[- ]?(?:reply | response) | out[ ]of[ ](?:the[ ])?office)\)
-      | \bis[ ]out[ ]of[ ](?:the[ ])?office[. ]{0,3} | \bauto-?reply\]? | \bautoresponse )\Z""",
+      | \bis[ ]out[ ]of[ ](?:the[ ])?office[. ]{0,3}
+      | \bauto(?:matic | mated)?[- ]?(?:reply | response)[\])]? )\Z""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CHALLENGE_FIELDS: Final = (
@@ -116,8 +117,8 @@ _CHALLENGE_SUBJECT = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 _RECEIPT_SUBJECT = re.compile(
-    r"""(?: read | gelesen | lu | leído | lido | letto | gelezen | läst | læst | lest | luettu | przeczytano | 开封
-          | 開封済み | not[ ]read )[ ]?:[ ]
+    r"""(?: read | gelesen | lu | leído | lido | letto | gelezen | läst | læst | lest | luettu | przeczytano
+          | 开封 | 開封済み | not[ ]read )[ ]?:[ ]
       | (?:return | read)[ ]receipt | delivery[ ]confirmation | lesebestätigung | empfangsbestätigung
       | accusé[ ]de[ ](?:lecture | réception) | acuse[ ]de[ ]recibo
       | (?:conferma | ricevuta)[ ]di[ ](?:lettura | ritorno)

@@ -25,6 +25,7 @@ _FIRST_LINE = re.compile(
     rb"arc-[\w-]{1,40}|list-[\w-]{1,40}|resent-[\w-]{1,40}|x-[\w-]{1,60})[ \t]{0,10}:",
     re.IGNORECASE | re.MULTILINE,
 )
+_BLANK_LINES = re.compile(rb"(?:\r*\n)+")
 _NAME = re.compile(rb"[A-Za-z][!-9;-~]{0,79}[ \t]{0,10}:")
 _ID = re.compile(rb"<\s*([^<>\s]{1,900})\s*>")
 _BARE_ID = re.compile(rb"[^<>\s]{1,900}\Z")
@@ -36,7 +37,7 @@ _KNOWN: Final = _TELLING | {
     b"x-mailer", b"user-agent", b"importance", b"x-priority", b"thread-topic", b"thread-index",
     b"x-originating-ip", b"organization", b"precedence",
 }  # fmt: skip
-_WHOLE: Final = frozenset({b"message-id", b"received", b"return-path", b"mime-version", b"content-type"})
+_WHOLE: Final = frozenset({b"received", b"return-path", b"mime-version", b"content-type"})
 _OF_REPORTS: Final = frozenset(
     {
         b"final-recipient",
@@ -61,7 +62,7 @@ def from_part(text: Text, start: int, end: int) -> Returned | None:
 def from_text(text: Text, start: int, end: int) -> tuple[Returned, int] | None:
     """Find the first header in running text, and where it begins.
 
-    A mere summary (From, To, Subject, Date) only counts when no whole header follows.
+    A mere summary (From, To, Subject, Date) only counts when no whole header of the same message follows.
     """
     summary: tuple[Returned, int] | None = None
     at = start
@@ -77,10 +78,21 @@ def from_text(text: Text, start: int, end: int) -> tuple[Returned, int] | None:
         fields = fields_of(leveled, 0, len(leveled))
         if not _is_header(fields):
             continue
-        if _WHOLE & fields.keys():
-            return _returned(block, fields), match.start()
-        summary = summary or (_returned(block, fields), match.start())
+        found = (_returned(block, fields), match.start())
+        if not _is_whole(fields):
+            summary = summary or found
+        elif summary and summary[0].message_id not in {"", found[0].message_id}:
+            break
+        else:
+            return found
     return summary
+
+
+def from_spaced_text(text: Text, start: int, end: int) -> Returned | None:
+    """Find a header that has got a blank line after every line. It must have an id to be believed."""
+    single = _BLANK_LINES.sub(b"\n", text.lines[start:end])
+    found = from_text(Text(single, single), 0, len(single))
+    return found[0] if found and found[0].message_id else None
 
 
 def ids_in(values: list[bytes]) -> list[str]:
@@ -136,6 +148,12 @@ def _is_header(fields: dict[bytes, list[bytes]]) -> bool:
     if b"message-id" in names or b"received" in names:
         return known >= 2
     return known >= 3 and bool(_TELLING & names)
+
+
+def _is_whole(fields: dict[bytes, list[bytes]]) -> bool:
+    """Tell a header from a summary of one, as some systems put before it."""
+    names = fields.keys()
+    return bool(_WHOLE & names) or {b"message-id", b"from", b"date"} <= names
 
 
 def _returned(block: bytes, fields: dict[bytes, list[bytes]]) -> Returned:
