@@ -29,7 +29,7 @@ def pins(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["build.txt", "run.txt", "test.txt", "floor.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "run.txt", "demo.txt", "test.txt", "floor.txt"])
 def test_every_pin_has_a_hash_and_no_address(name):
     assert pins(name)
     assert "://" not in (ROOT / "constraints" / name).read_text()
@@ -37,6 +37,15 @@ def test_every_pin_has_a_hash_and_no_address(name):
 
 def test_tests_run_with_the_libraries_the_daemon_is_pinned_to():
     assert pins("run.txt").items() <= pins("test.txt").items()
+    assert pins("demo.txt").items() <= pins("test.txt").items()
+
+
+def test_the_daemon_needs_no_redis_py():
+    """14 MB a worker, and 30 us instead of 17 for the eight commands of a bounce."""
+    assert not [
+        path for path in ROOT.glob("milter/**/*.py") if re.search(r"import redis\b", path.read_text())
+    ]
+    assert "redis" not in pins("run.txt")
 
 
 def test_the_lower_bounds_are_the_floor_that_is_tested():
