@@ -16,9 +16,10 @@ from backstop.facts import Role
 from backstop.gather import Gather
 from backstop.journal import Journal
 from backstop.reply import Reply
-from backstop.session import FORWARD_MARKS, MARK, NOT_BY_SMTP, Session
+from backstop.session import FORWARD_MARKS, KEPT_OF_OUTGOING, MARK, NOT_BY_SMTP, Session
 from backstop.verdict import (
     AddHeader,
+    AddRecipient,
     Change,
     ChangeSender,
     Hold,
@@ -45,7 +46,6 @@ ACTIONS: Final = (
 STEPS: Final = (
     milter.P_RCPT_REJ
     | milter.P_NOHELO
-    | milter.P_NOBODY
     | milter.P_NOEOH
     | milter.P_NOUNKNOWN
     | milter.P_NR_CONN
@@ -53,6 +53,10 @@ STEPS: Final = (
     | milter.P_NR_HDR
 )
 """What the mail server may leave out, and where it need not wait for us."""
+
+WITHOUT_BODY: Final = STEPS | milter.P_NOBODY
+WITH_BODY: Final = STEPS | milter.P_SKIP
+"""The body with a reply, by which the rest of it can be declined."""
 
 MACROS: Final = (
     (milter.M_CONNECT, "{daemon_name}"),
@@ -66,8 +70,8 @@ MACROS: Final = (
 NOREPLY: Final = int(milter.NOREPLY)
 """Where the mail server waits all the same, libmilter says "continue" for us."""
 
-HEADERS: Final = FORWARD_MARKS | {MARK.lower()}
-"""The headers that mean anything, in lower case."""
+HEADERS: Final = FORWARD_MARKS | KEPT_OF_OUTGOING | {MARK.lower()}
+"""The headers that mean anything where a message is not read, in lower case."""
 
 UNKNOWN_USER: Final = "5.1.1"
 """The status with which a mail server refuses an unknown recipient; others speak of policy or relaying."""
@@ -78,9 +82,9 @@ BUG: Final = Reply(451, "4.3.0", "Internal trouble, try again later")
 class Connection:
     """What belongs to one milter connection."""
 
-    __slots__ = ("broken", "half_changed", "session", "unmet")
+    __slots__ = ("broken", "enough", "half_changed", "session", "unmet")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, enough: int = int(milter.CONTINUE)) -> None:
         self.session = session
         self.broken = False
         """A callback failed in the transaction under way."""
@@ -88,6 +92,8 @@ class Connection:
         """Changes of the message were begun: without the rest of them it must not be accepted."""
         self.unmet = False
         """The callback of the connection failed: nobody knows who the client is."""
+        self.enough = enough
+        """What declines the rest of a body."""
 
 
 class Service:
@@ -108,6 +114,7 @@ class Service:
         milter.set_envfrom_callback(self._mail)
         milter.set_envrcpt_callback(self._rcpt)
         milter.set_header_callback(self._header)
+        milter.set_body_callback(self._body)
         milter.set_eom_callback(self._end_of_message)
         milter.set_close_callback(self._close)
         milter.register(NAME, data=self._data, negotiate=self._negotiate)
@@ -116,7 +123,13 @@ class Service:
         """Open the store and start what runs beside the callbacks; after the fork."""
         config = self._config
         self._store = Store(config.store)
-        self._journal = Journal(self._store, config.limits, config.log_addresses, config.ring.memory_secret)
+        self._journal = Journal(
+            self._store,
+            config.limits,
+            config.log_addresses,
+            config.ring.memory_secret,
+            memory_max=config.memory_max,
+        )
         self._gather = Gather(config, self._store, self._journal.trouble)
         self._journal.start()
 
@@ -134,16 +147,20 @@ class Service:
 
     def _negotiate(self, ctx: Any, options: list[int]) -> int:
         options[0] &= ACTIONS
-        options[1] &= STEPS
+        reads = self._gather.reads
+        options[1] &= WITH_BODY if reads else WITHOUT_BODY
         options[2] = options[3] = 0
         if options[0] & milter.SETSYMLIST:
             for stage, names in MACROS:
                 ctx.setsymlist(stage, names)
-        self._open_connection(ctx)
+        skips = bool(options[1] & milter.P_SKIP)
+        self._open_connection(ctx, reads=reads, enough=int(milter.SKIP if skips else milter.CONTINUE))
         return int(milter.CONTINUE)
 
-    def _open_connection(self, ctx: Any) -> Connection:
-        connection = Connection(Session(self._config.site, self._gather))
+    def _open_connection(
+        self, ctx: Any, *, reads: bool = False, enough: int = int(milter.CONTINUE)
+    ) -> Connection:
+        connection = Connection(Session(self._config.site, self._gather, reads=reads), enough)
         ctx.setpriv(connection)
         self._open.add(id(ctx))
         return connection
@@ -205,15 +222,25 @@ class Service:
             self._note_bug(connection, "data", queue_id)
             return self._answer_to_bug(ctx, connection)
 
-    def _header(self, ctx: Any, name: str, _value: bytes) -> int:
-        if name.lower() not in HEADERS:  # nearly every one, so it is not worth a connection's look-up
-            return NOREPLY
+    def _header(self, ctx: Any, name: str, value: bytes) -> int:
         connection = self._connection(ctx)
+        session = connection.session
+        if session.transaction.content is None and name.lower() not in HEADERS:
+            return NOREPLY
         try:
-            connection.session.header(name)
+            session.header(name, value)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "header", ctx.getsymval("i") or "")
         return NOREPLY
+
+    def _body(self, ctx: Any, chunk: bytes) -> int:
+        connection = self._connection(ctx)
+        try:
+            if connection.session.body(chunk):
+                return int(milter.CONTINUE)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "body", ctx.getsymval("i") or "")
+        return connection.enough
 
     def _end_of_message(self, ctx: Any) -> int:
         connection = self._connection(ctx)
@@ -242,6 +269,8 @@ class Service:
             _make(ctx, change)
         if outcome.counts or outcome.records:
             self._journal.take(outcome.counts, outcome.records, now)
+        if outcome.sent is not None:
+            self._journal.remember(outcome.sent, now)
         if outcome.reply is not None:
             return _refuse(ctx, outcome.reply)
         return _ANSWERS[outcome.verb]
@@ -314,5 +343,7 @@ def _make(ctx: Any, change: Change) -> None:
         case ReplaceRecipient(old, new, parameters):
             ctx.delrcpt(old)
             ctx.addrcpt(f"<{new}>", *([parameters] if parameters else []))
+        case AddRecipient(path):
+            ctx.addrcpt(f"<{path}>")
         case Hold(reason):
             ctx.quarantine(reason)

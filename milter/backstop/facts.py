@@ -7,8 +7,10 @@ answered no refusal follows.
 from enum import Enum, auto
 
 from backstop.address import NULL_SENDER, Address
-from backstop.batv import TagState
+from backstop.batv import TagState, can_be_tagged, is_tagged
 from backstop.proof import Proof
+from backstop.report import Report
+from backstop.settings import DomainSettings
 from backstop.value import value
 
 
@@ -62,8 +64,9 @@ class Facts:
     `recipient` is as given, `mailbox` without tag, `base` without tag and extension, folded.
     `sender_is_exempt` says that the reverse-path's own domain does not want it tagged, `untagged_mail` that
     mail of this recipient is under way without a tag, `in_grace` that its domain has signed for too short a
-    time. `harvests` and `guesses_tags` say that limits are exceeded: false also
-    where nobody knows.
+    time. `harvests` and `guesses_tags` say that limits are exceeded: false also where nobody knows.
+    `readable` says that the message can still be read, `report` what it says once it was; then `proofs` are
+    all that were found, and `unanswered` the kinds of proof about which nobody could be asked.
     """
 
     client: Client
@@ -81,8 +84,28 @@ class Facts:
     harvests: bool = False
     guesses_tags: bool = False
     proofs: frozenset[Proof] = frozenset()
+    unanswered: frozenset[Proof] = frozenset()
+    readable: bool = False
+    report: Report | None = None
 
     @property
     def is_bounce(self) -> bool:
         """Whether the transaction has the null sender."""
         return self.reverse_path is NULL_SENDER
+
+
+def excuse(facts: Facts, settings: DomainSettings) -> str:
+    """Why mail of the recipient may have gone out without a tag, so that no proof is asked for; else empty.
+
+    Addresses with another system's tag (SRS0=, btv1==) are never tagged: that system judges them.
+    """
+    if facts.mailbox in settings.exempt_senders:
+        return "the address is exempt"
+    if is_tagged(facts.mailbox) or not can_be_tagged(facts.mailbox):
+        return "the address is never tagged"
+    return "mail of this address is under way without a tag" if facts.untagged_mail else ""
+
+
+def awaits_proof(facts: Facts, settings: DomainSettings) -> bool:
+    """Whether the message itself may still prove a bounce that nothing has proved yet."""
+    return facts.readable and not facts.proofs and facts.is_bounce and settings.proof_is_in_message

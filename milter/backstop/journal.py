@@ -16,13 +16,14 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import Final
 
+from backstop import memory
 from backstop.adapters.limits import count_commands
 from backstop.adapters.redis_store import Store
 from backstop.adapters.write_behind import EVERY, MOST_EVENTS, WriteBehind
 from backstop.config import LogAddresses
 from backstop.plain import plain
 from backstop.settings import Limits
-from backstop.verdict import Count, Record
+from backstop.verdict import Count, Record, Sent
 
 MAX_LINES: Final = 10_000
 """Log lines that wait to be written, at most."""
@@ -78,7 +79,13 @@ class Journal:
     """The log, the counters, the events and the limits of one worker."""
 
     def __init__(
-        self, store: Store, limits: Limits, log_addresses: LogAddresses, secret: bytes, output: int = 2
+        self,
+        store: Store,
+        limits: Limits,
+        log_addresses: LogAddresses,
+        secret: bytes,
+        output: int = 2,
+        memory_max: int = 0,
     ) -> None:
         self._store = store
         self._limits = limits
@@ -95,7 +102,7 @@ class Journal:
         self._troubled = threading.Lock()
         self._store_was = ""
         self._clock_was = time.time() - time.monotonic()
-        self._behind = WriteBehind(store, on_trouble=self.trouble)
+        self._behind = WriteBehind(store, most_remembered=memory_max, on_trouble=self.trouble)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
@@ -124,6 +131,12 @@ class Journal:
             if record.notable:
                 self._events.append(record)
                 self._put(record)
+
+    def remember(self, sent: Sent, now: float) -> None:
+        """Remember an outgoing message, as hashes only."""
+        secret = self._secret
+        ids = (memory.of_id(secret, sent.message_id),) if sent.message_id else ()
+        self._behind.remember(ids, [memory.of_pair(secret, *pair) for pair in sent.pairs], now)
 
     def trouble(self, text: str) -> None:
         """Say once a minute that something is wrong which an administrator should mend."""

@@ -49,12 +49,26 @@ def judge(
         action = effective_action(check, facts, settings, block)
         if action is Action.OFF:
             continue
-        if finding.result is Result.TEMPERROR:  # only ever as strict as the check says, and never a 5xx
-            action = check.on_temperror(settings) if action >= Action.TEMPFAIL else Action.OBSERVE
+        if finding.result is Result.TEMPERROR:
+            if action > Action.OBSERVE:  # only ever as strict as the check says, and never a 5xx
+                action = min(check.on_temperror(settings, action), Action.TEMPFAIL)
         elif action is Action.REJECT and facts.client.role is Role.RELAY:
             action = Action.JUNK  # to a relay of ours a 5xx is backscatter: it would write the bounce
         judgements.append(Judgement(check, finding, action))
     return tuple(judgements)
+
+
+def waiting(
+    checks: Iterable[Check], facts: Facts, settings: DomainSettings, block: Block | None
+) -> tuple[Check, ...]:
+    """The checks that have their last word on this recipient only once the message was read."""
+    if not facts.readable:
+        return ()
+    return tuple(
+        check
+        for check in checks
+        if check.reads(facts, settings) and effective_action(check, facts, settings, block) is not Action.OFF
+    )
 
 
 def decide(judgements: Sequence[Judgement]) -> Decision:
@@ -67,7 +81,8 @@ def decide(judgements: Sequence[Judgement]) -> Decision:
             worst = judgement
     if worst is None:
         return ACCEPTED
-    return Decision(worst.action, worst.check.reply(worst.action), worst, worst.finding.reason)
+    finding = worst.finding
+    return Decision(worst.action, worst.check.reply(worst.action, finding.result), worst, finding.reason)
 
 
 def too_many_guesses(

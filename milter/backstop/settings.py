@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from backstop.address import Address, fold_domain, parse
 from backstop.batv import MAX_LIFETIME_DAYS, TagCase, TagForm
-from backstop.proof import Proof
+from backstop.proof import IN_THE_MESSAGE, REMEMBERED, Proof
 
 DAY: Final = 86400
 QUEUE_DAYS: Final = 5
@@ -34,6 +34,7 @@ _E = TypeVar("_E", bound=Enum)
 
 _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _COUNT = re.compile(r"0*([0-9]{1,9})")
+_LOCAL_PART = re.compile(r"[!#-'*+\-/0-9=?^_`a-z{|}~.]{1,64}")
 _DELIMITERS = re.compile(r"[!#$%&'*+./=?^_`{|}~-]{0,8}")
 _EPOCH: Final = date(1970, 1, 1)
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": DAY, "w": 7 * DAY}
@@ -70,6 +71,20 @@ class Strip(Enum):
 
     MTA = "mta"
     MILTER = "milter"
+
+
+class NothingReturned(Enum):
+    """What a bounce counts as that returns nothing of the original, not even an id."""
+
+    UNPROVED = "unproved"
+    IGNORED = "ignored"
+
+
+class ReportScope(Enum):
+    """Whose mail is read for reports that come with a real sender."""
+
+    ROBOTS = "robots"
+    ALL = "all"
 
 
 class SourceKind(Enum):
@@ -169,7 +184,7 @@ NO_ADDRESSES: Final = Addresses()
 class DomainSettings:
     """All settings of one protected domain. `lifetime` in days; `grace` in days, None for automatic.
 
-    `actions` names every check there is.
+    `actions` names every check there is; `robot_senders` are local parts in lower case.
     """
 
     tag_form: TagForm
@@ -181,13 +196,28 @@ class DomainSettings:
     grace_since: GraceSince | None = None
     strip: Strip = Strip.MTA
     recipient_delimiter: str = "+"
-    proof: tuple[Proof, ...] = (Proof.TAG,)
+    proof: tuple[Proof, ...] = tuple(Proof)
+    nothing_returned: NothingReturned = NothingReturned.UNPROVED
     recipients: tuple[SourceName, ...] = ()
     source_down: SourceDown = SourceDown.TEMPFAIL
     receive_only: Addresses = NO_ADDRESSES
     exempt_senders: Addresses = NO_ADDRESSES
     exempt_destinations: frozenset[str] = frozenset()
+    robot_senders: frozenset[str] = frozenset({"mailer-daemon", "postmaster"})
+    report_scope: ReportScope = ReportScope.ROBOTS
     quarantine_max: int = 500
+    copy_to: Address | None = None
+    """None: nowhere."""
+
+    @property
+    def proof_is_in_message(self) -> bool:
+        """Whether a message must be read to know all that may count as proof."""
+        return not IN_THE_MESSAGE.isdisjoint(self.proof)
+
+    @property
+    def remembers(self) -> bool:
+        """Whether sent mail is remembered for proof."""
+        return not REMEMBERED.isdisjoint(self.proof)
 
     @property
     def grace_days(self) -> int:
@@ -298,7 +328,9 @@ def _grace_since(value: object) -> GraceSince | None:
     try:
         begun = date.fromisoformat(day)
     except ValueError:
-        raise ValueError('"none" or a date such as "2026-11-21" is wanted, and behind it perhaps why') from None
+        raise ValueError(
+            '"none" or a date such as "2026-11-21" is wanted, and behind it perhaps why'
+        ) from None
     if begun < _EPOCH:
         raise ValueError("a date after 1970 is wanted")
     return GraceSince((begun - _EPOCH).days, why.strip()[:MAX_WHY])
@@ -359,6 +391,26 @@ def _addresses(value: object) -> Addresses:
     return Addresses(entries)
 
 
+def _local_parts(value: object) -> frozenset[str]:
+    folded = frozenset(entry.strip().lower() for entry in _list(value))
+    for entry in folded:
+        if not _LOCAL_PART.fullmatch(entry):
+            raise ValueError(
+                f'what stands before the @ is wanted, such as "mailer-daemon", not "{entry[:80]}"'
+            )
+    return folded
+
+
+def _copy_to(value: object) -> Address | None:
+    text = _text(value).strip()
+    if not text:
+        return None
+    address = parse(text)
+    if address is None or not address.domain or not address.is_plain:
+        raise ValueError(f'an address, or "" for none, is wanted, not "{text[:80]}"')
+    return address
+
+
 def _is_pattern(entry: str) -> bool:
     return "*" in entry or "?" in entry
 
@@ -383,12 +435,16 @@ PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "strip": _one_of(Strip),
     "recipient_delimiter": _delimiter,
     "proof": _proof,
+    "nothing_returned": _one_of(NothingReturned),
     "recipients": _sources,
     "source_down": _one_of(SourceDown),
     "receive_only": _addresses,
     "exempt_senders": _addresses,
     "exempt_destinations": _domains,
+    "robot_senders": _local_parts,
+    "report_scope": _one_of(ReportScope),
     "quarantine_max": _number,
+    "copy_to": _copy_to,
 }
 """One parser for each setting of a domain but `actions`, whose names are the checks'."""
 

@@ -40,6 +40,19 @@ class Cost(Enum):
     BODY = "body"
 
 
+def _never(_facts: Facts, _settings: DomainSettings) -> bool:
+    return False
+
+
+def _observe(_settings: DomainSettings, _action: Action) -> Action:
+    return Action.OBSERVE
+
+
+def lose_nothing(_settings: DomainSettings, action: Action) -> Action:
+    """What an unanswered question does where mail may be genuine: it is marked or held, else it waits."""
+    return action if action < Action.DISCARD else Action.TEMPFAIL
+
+
 class UnderBlock(Enum):
     """What a block does to a check's action."""
 
@@ -55,7 +68,10 @@ class Check:
     `about_client`: it judges the client and not the recipient, so it waits for DATA with the null sender,
     and is skipped for our relays. `graced`: it only observes while a domain is in grace.
     `tempfail` is the reply where the action is `tempfail`; `on_temperror` says what an unanswered question
-    of this check does, by the domain's settings.
+    of this check does, by the domain's settings and the action a failure would have: never a 5xx.
+    `unanswered` is the reply to such a question where it is another one than `tempfail`.
+    `reads` says whether a message must be read before the check can judge this recipient; it then has the
+    last word at the end of the message.
     """
 
     name: str
@@ -63,24 +79,33 @@ class Check:
     judge: Callable[[Facts, DomainSettings], Finding]
     reject: Reply
     tempfail: Reply
+    unanswered: Reply | None = None
     default: Action = Action.OBSERVE
     cost: Cost = Cost.ENVELOPE
     needs: frozenset[Need] = frozenset()
     about_client: bool = False
     graced: bool = False
     under_block: UnderBlock = UnderBlock.NOTHING
-    on_temperror: Callable[[DomainSettings], Action] = lambda _settings: Action.OBSERVE
+    reads: Callable[[Facts, DomainSettings], bool] = _never
+    on_temperror: Callable[[DomainSettings, Action], Action] = _observe
     meaning: str = ""
 
     def stage_for(self, *, null_sender: bool) -> Stage:
         """When the check may answer. The null sender is refused at RCPT only for what is the recipient's."""
         return max(self.stage, Stage.DATA) if null_sender and self.about_client else self.stage
 
-    def reply(self, action: Action) -> Reply | None:
-        """The reply for an action; None for one that accepts."""
+    @property
+    def may_read(self) -> bool:
+        """Whether there are messages that the check wants to read."""
+        return self.reads is not _never
+
+    def reply(self, action: Action, result: Result = Result.FAIL) -> Reply | None:
+        """The reply for an action and what was found; None for an action that accepts."""
         if action is Action.REJECT:
             return self.reject
-        return self.tempfail if action is Action.TEMPFAIL else None
+        if action is not Action.TEMPFAIL:
+            return None
+        return self.unanswered if self.unanswered and result is Result.TEMPERROR else self.tempfail
 
 
 @value
@@ -148,13 +173,20 @@ class ReplaceRecipient:
 
 
 @dataclass(frozen=True, slots=True)
+class AddRecipient:
+    """Deliver to one more address."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """Put the message into the hold queue."""
 
     reason: str
 
 
-Change = AddHeader | RemoveHeader | ChangeSender | ReplaceRecipient | Hold
+Change = AddHeader | RemoveHeader | ChangeSender | ReplaceRecipient | AddRecipient | Hold
 
 
 @value
@@ -190,6 +222,17 @@ class Record:
 
 
 @value
+class Sent:
+    """What is remembered of an outgoing message: its id, without brackets, and who wrote to whom, folded.
+
+    The id is empty where the message has none, or where it is not to be remembered.
+    """
+
+    message_id: str
+    pairs: tuple[tuple[str, str], ...]
+
+
+@value
 class Outcome:
     """What a stage leads to."""
 
@@ -198,6 +241,7 @@ class Outcome:
     changes: tuple[Change, ...] = ()
     counts: tuple[Count, ...] = ()
     records: tuple[Record, ...] = ()
+    sent: Sent | None = None
 
 
 CONTINUE: Final = Outcome(Verb.CONTINUE)

@@ -16,6 +16,7 @@ def test_the_order_is_the_designs():
         "harvest",
         "forged_sender",
         "unproved",
+        "report",
     ]
 
 

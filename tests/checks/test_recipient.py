@@ -24,11 +24,11 @@ def test_the_table(sender, existence, result, reason):
     assert (finding.result, finding.reason) == (result, reason)
 
 
-@pytest.mark.parametrize(
-    ("setting", "action"), [(SourceDown.TEMPFAIL, Action.TEMPFAIL), (SourceDown.CONTINUE, Action.OBSERVE)]
-)
-def test_what_a_silent_source_does_is_set(setting, action):
-    assert CHECK.on_temperror(settings({"source_down": setting})) is action
+@pytest.mark.parametrize("action", [a for a in Action if a > Action.OBSERVE])
+def test_what_a_silent_source_does_is_set_and_only_where_a_missing_recipient_is_refused(action):
+    waits = Action.TEMPFAIL if action >= Action.TEMPFAIL else Action.OBSERVE
+    assert CHECK.on_temperror(settings({"source_down": SourceDown.TEMPFAIL}), action) is waits
+    assert CHECK.on_temperror(settings({"source_down": SourceDown.CONTINUE}), action) is Action.OBSERVE
 
 
 def test_what_the_design_says_of_it():

@@ -623,7 +623,7 @@ def test_explain_says_what_would_be_done_why_and_what_would_change_it(backstop, 
     assert row.split("  ")[0] == "unproved"
     assert "a bounce without proof that we wrote the original" in row
     assert "block of example.com" in row
-    assert "in the end, at DATA: 550 5.7.1" in said
+    assert "in the end, at the end of the message: 550 5.7.1" in said
     assert "a good tag on the recipient: backstop tag sign anna@example.com" in said
     assert "backstop unblock example.com" in said
     assert dump(backstop.redis) == before

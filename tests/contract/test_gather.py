@@ -355,7 +355,7 @@ class TestAway:
         assert after.block is None, "the block's own time is over"
         assert not outside.gather.has_blocks(NOW + 61)
         assert outside.gather.outgoing(Outgoing("ours.test", "else.test"), NOW).settings is not None
-        assert outside.gather.quarantined_today("ours.test", NOW) == 0
+        assert outside.gather.counted_today("ours.test", "action.quarantine", NOW) is None
         outside.store.close()
 
     def test_what_was_never_read_falls_to_the_file(self, make_config: Any, server: RedisServer) -> None:

@@ -5,6 +5,7 @@ a test reads like the SMTP dialogue it is about.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
@@ -14,7 +15,17 @@ from backstop.batv import DAY, Key, KeyRing, KeyState, TagForm, TagState, sign
 from backstop.checks import CHECKS
 from backstop.facts import Client, Existence, Facts, Role
 from backstop.proof import Proof
-from backstop.session import Answer, Incoming, Known, Outgoing, Sending, Session, Site
+from backstop.session import (
+    Answer,
+    Evidence,
+    Incoming,
+    Known,
+    Outgoing,
+    Proofs,
+    Sending,
+    Session,
+    Site,
+)
 from backstop.settings import Action, Block, DomainSettings
 from backstop.verdict import Outcome, Verb, defaults
 
@@ -35,7 +46,7 @@ RELAY_CLIENT: Final = "10.9.0.1"
 OLD_KEY: Final = Key(1, b"an old secret of tests", KeyState.VERIFY, ("*",), TODAY - 400, 11)
 KEY: Final = Key(2, b"the secret of the tests", KeyState.SIGN, ("*",), TODAY - 200, 11)
 STRANGE_KEY: Final = Key(2, b"a secret nobody has", KeyState.SIGN, ("*",), TODAY - 200, 11)
-RING: Final = KeyRing((OLD_KEY, KEY))
+RING: Final = KeyRing((OLD_KEY, KEY), b"the memory of the tests")
 
 
 def site(ring: KeyRing = RING) -> Site:
@@ -50,8 +61,11 @@ def site(ring: KeyRing = RING) -> Site:
 
 
 def settings(fields: dict[str, Any] | None = None, /, **actions: Action) -> DomainSettings:
-    """The settings of a domain: other fields first, then the actions of checks by name."""
-    base = DomainSettings(TagForm.SUBADDRESS, {**defaults(CHECKS), **actions})
+    """The settings of a domain: other fields first, then the actions of checks by name.
+
+    Tags alone are proof, unless the fields name other kinds.
+    """
+    base = DomainSettings(TagForm.SUBADDRESS, {**defaults(CHECKS), **actions}, proof=(Proof.TAG,))
     return replace(base, **fields) if fields else base
 
 
@@ -89,8 +103,12 @@ class Outside:
     untagged: set[str] = field(default_factory=set)
     harvesters: set[str] = field(default_factory=set)
     guessers: set[str] = field(default_factory=set)
-    quarantined: dict[str, int] = field(default_factory=dict)
-    asked: list[Incoming | Outgoing] = field(default_factory=list)
+    counted: dict[tuple[str, str], int | None] = field(default_factory=dict)
+    sent: set[str] = field(default_factory=set)
+    wrote: set[tuple[str, str]] = field(default_factory=set)
+    signed: set[bytes] = field(default_factory=set)
+    unanswered: frozenset[Proof] = frozenset()
+    asked: list[Incoming | Outgoing | Evidence] = field(default_factory=list)
 
     def block(self, name: str, action: Action = Action.REJECT, *, by_person: bool = True) -> Self:
         """Switch a block on, "" for all domains."""
@@ -123,13 +141,34 @@ class Outside:
         self.asked.append(question)
         return Sending(self.domains.get(question.sender_domain), question.recipient_domain in self.domains)
 
+    def proofs(self, evidence: Evidence, now: float) -> Proofs:  # noqa: ARG002 - nothing here ages
+        """As in `Gather`."""
+        self.asked.append(evidence)
+        found = {
+            Proof.MEMORY: not self.sent.isdisjoint(evidence.ids),
+            Proof.DKIM: evidence.block in self.signed,
+        }
+        return Proofs(
+            found=frozenset(kind for kind, is_found in found.items() if is_found) - self.unanswered,
+            correspondents=frozenset(
+                base for base, address in evidence.pairs if (base, address) in self.wrote
+            ),
+            unanswered=self.unanswered,
+        )
+
+    def remember(self, outcome: Outcome) -> None:
+        """What the journal would do."""
+        if outcome.sent is not None:
+            self.sent |= {outcome.sent.message_id} - {""}
+            self.wrote |= set(outcome.sent.pairs)
+
     def is_protected(self, domain: str) -> bool:
         """As in `Gather`."""
         return domain in self.domains
 
-    def quarantined_today(self, domain: str, now: float) -> int:  # noqa: ARG002 - nothing here ages
+    def counted_today(self, domain: str, name: str, now: float) -> int | None:  # noqa: ARG002 - nothing here ages
         """As in `Gather`."""
-        return self.quarantined.get(domain, 0)
+        return self.counted.get((domain, name), 0)
 
 
 def protecting(ours: DomainSettings | None = None, also: DomainSettings | None = None) -> Outside:
@@ -148,10 +187,12 @@ class Talk:
         daemon: str = "smtpd",
         ring: KeyRing = RING,
         now: float = NOW,
+        *,
+        reads: bool = True,
     ) -> None:
         self.outside = outside
         self.now = now
-        self.session = Session(site(ring), outside)
+        self.session = Session(site(ring), outside, reads=reads)
         self.session.connect("client.example", client, daemon)
 
     def mail(self, path: str = "<>", login: str = "") -> Self:
@@ -176,12 +217,21 @@ class Talk:
 
     def rest(self, *headers: str) -> Outcome:
         """DATA, headers by name, and the end of the message: the outcome that ended it."""
+        return self.send("".join(f"{name}: x\n" for name in headers).encode())
+
+    def send(self, message: bytes) -> Outcome:
+        """DATA, a message with lines that end in LF, and its end: the outcome that ended it."""
         outcome = self.session.data("QID", self.now)
         if outcome.verb is not Verb.CONTINUE:
             return outcome
-        for name in headers:
-            self.session.header(name)
-        return self.session.end_of_message("QID", self.now)
+        header, _, body = message.partition(b"\n\n")
+        for name, value in re.findall(rb"^([!-9;-~]+):[ ]?(.*(?:\n[ \t].*)*)", header, re.MULTILINE):
+            self.session.header(name.decode(), value)
+        if body:
+            self.session.body(body)
+        outcome = self.session.end_of_message("QID", self.now)
+        self.outside.remember(outcome)
+        return outcome
 
 
 def bounce(outside: Outside, *recipients: str, client: str = STRANGE_CLIENT) -> Talk:

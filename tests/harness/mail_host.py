@@ -5,6 +5,7 @@ scratch folder, and all of it ends with the block.
 """
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
@@ -34,7 +35,7 @@ DOMAINS = ("our.test", "virt.test", "relay.test")
 class MailHost:
     """Everything together. `settings` are lines of `[defaults]`, `top` lines before it.
 
-    `actions` are those of [defaults]; grace is off, because every key here is new.
+    `actions` are those of [defaults], `proof` names its kinds; grace is off, because every key is new.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class MailHost:
         top: Sequence[str] = (),
         site: Site | None = None,
         workers: int = 2,
+        proof: Sequence[str] = ("tag",),
     ) -> None:
         self.form = form
+        self._proof = tuple(proof)
         self.folder = scratch()
         self.stack = contextlib.ExitStack()
         self._actions = {"tag": "reject", "unproved": "reject"} if actions is None else dict(actions)
@@ -112,6 +115,7 @@ class MailHost:
             f'tag_form = "{self.form}"',
             f'recipient_delimiter = "{delimiter}"',
             'grace = "0d"',
+            f"proof = {json.dumps(self._proof)}",
             *self._settings,
             f"actions = {{ {actions_set} }}",
         ]
@@ -164,6 +168,15 @@ class MailHost:
     def wait_for_counter(self, name: str, count: int, domain: str = "our.test") -> None:
         """Counters are written behind: wait until one has come so far."""
         wait_for(lambda: self.counters(domain).get(name, 0) >= count, 10, f"{name} at {count}")
+
+    def remembered(self, what: str = "sent") -> int:
+        """How many ids of sent mail (or pairs, `wrote`) are remembered."""
+        with self.redis.client() as client:
+            return sum(int(client.scard(key)) for key in client.scan_iter(f"backstop:{what}:*"))
+
+    def wait_for_memory(self, count: int, what: str = "sent") -> None:
+        """The memory is written behind: wait until it holds so many."""
+        wait_for(lambda: self.remembered(what) >= count, 10, f"{count} remembered as {what}")
 
     def _open_socket_folder(self) -> None:
         folder = self.postfix.milter_socket.parent

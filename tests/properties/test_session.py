@@ -288,7 +288,7 @@ class Conversation(RuleBasedStateMachine):
         outcome = self.talk.session.data("QID", self.talk.now)
         if outcome.verb is Verb.CONTINUE:
             for name in headers:
-                self.talk.session.header(name)
+                self.talk.session.header(name, b"x")
                 self.message.marks += name == "X-Backstop"
                 self.message.forward |= name == "delivered-to"
             expected, reply, changes = self.model.end(self.message)
@@ -385,7 +385,7 @@ def converse(random, answers=tuple(Existence)):
             case 6:
                 yield talk, None, session.data("QID", talk.now)
                 for _ in range(random.randrange(3)):
-                    session.header(random.choice(("X-Backstop", "Delivered-To", "\udcff", "")))
+                    session.header(random.choice(("X-Backstop", "Delivered-To", "From", "\udcff", "")), b"x")
                 yield talk, None, session.end_of_message("QID", talk.now)
             case 7:
                 session.abort()

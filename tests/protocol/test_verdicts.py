@@ -47,6 +47,7 @@ bad_tags = "1000/1m"
 [defaults]
 tag_form = "prvs"
 grace = "0d"
+proof = ["tag"]
 {settings}
 """
 

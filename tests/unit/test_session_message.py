@@ -235,7 +235,7 @@ def test_a_message_that_only_has_its_tag_stripped_loses_forged_marks_too():
 )
 def test_a_full_hold_queue_makes_junk_of_quarantine(held, most, expected):
     outside = protecting(settings({"quarantine_max": most}, unproved=Action.QUARANTINE))
-    outside.quarantined[OURS] = held
+    outside.counted[OURS, "action.quarantine"] = held
     outcome = bounce(outside, f"<{ALICE}>").rest()
     assert outcome.verb is Verb.ACCEPT
     assert mark(outcome).startswith(f"{expected}; check=unproved; ")
@@ -248,7 +248,7 @@ def test_a_full_hold_queue_makes_junk_of_quarantine(held, most, expected):
 @pytest.mark.parametrize("full", [OURS, ALSO_OURS])
 def test_the_hold_queue_is_full_when_it_is_for_one_of_the_domains(full):
     outside = protecting(settings(forged_sender=Action.QUARANTINE))
-    outside.quarantined[full] = 500
+    outside.counted[full, "action.quarantine"] = 500
     outcome = Talk(outside).mail(f"<{BOB}>").accept(f"<{ALICE}>", f"<x@{ALSO_OURS}>").rest()
     assert mark(outcome).startswith("junk; ")
 
@@ -261,7 +261,7 @@ def test_everything_is_forgotten_at_mail_with_or_without_rset():
     for forget in (lambda _: None, lambda talk: talk.session.abort()):
         talk = bounce(outside, forged(ALICE))
         for name in ("X-Backstop", "Delivered-To"):
-            talk.session.header(name)
+            talk.session.header(name, b"x")
         forget(talk)
         outcome = talk.mail(f"<{STRANGER}>").accept(f"<{BOB}>").rest()
         assert (outcome.verb, outcome.changes, outcome.reply) == (Verb.ACCEPT, (), None)
@@ -270,7 +270,7 @@ def test_everything_is_forgotten_at_mail_with_or_without_rset():
 
 def test_calls_before_mail_are_answered():
     talk = Talk(protecting(enforcing()))
-    talk.session.header("X-Backstop")
+    talk.session.header("X-Backstop", b"x")
     assert talk.rest().verb is Verb.ACCEPT
     assert talk.session.end_of_message("", talk.now).verb is Verb.ACCEPT
     assert talk.rcpt(f"<{ALICE}>").verb is Verb.CONTINUE

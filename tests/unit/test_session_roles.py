@@ -97,7 +97,7 @@ def test_a_second_pass_is_let_through_untouched():
         talk = Talk(outside, INTERNAL_CLIENT, "REINJECT").mail(sender)
         assert talk.rcpt(f"<{BOB}>") is CONTINUE
         assert talk.rcpt(forged(BOB)) is CONTINUE
-        talk.session.header("X-Backstop")
+        talk.session.header("X-Backstop", b"x")
         at_data, at_end = talk.session.data("QID", talk.now), talk.session.end_of_message("QID", talk.now)
         for outcome in (at_data, at_end):
             assert (outcome.verb, outcome.changes, outcome.records) == (Verb.ACCEPT, (), ())

@@ -12,7 +12,10 @@ from backstop.settings import (
     PARSERS,
     Action,
     Addresses,
+    DomainSettings,
     Limit,
+    NothingReturned,
+    ReportScope,
     SourceDown,
     SourceKind,
     SourceName,
@@ -304,6 +307,22 @@ WRONG += ["[]", "{}", "null", "1.5", "%n%s", "\x1b[2J", "\u202e", "x" * 10_000_0
 SENSIBLE = {
     "tag_internal": {"TRUE ", "yes"},
     "quarantine_max": {"2"},
+    "copy_to": {"", " ", "\r\n"},
+    "robot_senders": {
+        "",
+        " ",
+        "\r\n",
+        "yes",
+        "2",
+        "abc",
+        "9223372036854775807",
+        "null",
+        "1.5",
+        "-1",
+        "TRUE ",
+        "{}",
+        "%n%s",
+    },
     "recipient_delimiter": {"", "{}"},
     "recipients": {"", " ", "\r\n"},
     "receive_only": {"", " ", "\r\n"},
@@ -405,4 +424,13 @@ def test_the_defaults_are_the_designs():
         "harvest": Action.OBSERVE,
         "forged_sender": Action.OBSERVE,
         "unproved": Action.OBSERVE,
+        "report": Action.OFF,
     }
+    assert DomainSettings(TagForm.PRVS, {}).proof == (
+        Proof.TAG,
+        Proof.MEMORY,
+        Proof.DKIM,
+        Proof.CORRESPONDENT,
+    )
+    assert (BASE.nothing_returned, BASE.report_scope) == (NothingReturned.UNPROVED, ReportScope.ROBOTS)
+    assert (BASE.robot_senders, BASE.copy_to) == ({"mailer-daemon", "postmaster"}, None)

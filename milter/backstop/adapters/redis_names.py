@@ -73,6 +73,16 @@ def count_hour(name: str, hour: datetime) -> bytes:
     return _count(name, hour.strftime(":%Y-%m-%dT%H"))
 
 
+def sent(day: date) -> bytes:
+    """The ids of a day's outgoing mail, UTC, as keyed hashes."""
+    return day.strftime("backstop:sent:%Y-%m-%d").encode()
+
+
+def wrote(day: date) -> bytes:
+    """Who wrote to whom on a day, UTC, as keyed hashes."""
+    return day.strftime("backstop:wrote:%Y-%m-%d").encode()
+
+
 def client(net: str, what: str) -> bytes:
     """The limit called `what` of a client's network, or of whatever else is limited."""
     return _key(b"backstop:client:", f"{net.replace(':', '_')}:{what}")

@@ -1,4 +1,4 @@
-"""What is written behind the messages' back, four times a second: counters, events, senders of untagged mail.
+"""What is written behind the messages' back, four times a second: counters, events, memory of mail.
 
 A count that surely did not arrive is kept and added later; one whose fate is unknown, because the connection
 broke between question and answer, is never sent again: counters never show too much. What is missing from
@@ -11,6 +11,7 @@ them stands beside them, in the hash `backstop:count:-`:
 in increments of single fields (one event adds to three: since ever, of the day, of the hour), and
 
     untagged.dropped     senders of untagged mail that were not remembered, see `redis_untagged`
+    memory.dropped       ids and pairs of sent mail that were not remembered, see `redis_memory`
 """
 
 import contextlib
@@ -23,6 +24,7 @@ from itertools import islice
 from typing import Final
 
 from backstop.adapters import redis_names
+from backstop.adapters.redis_memory import Memory
 from backstop.adapters.redis_names import octets
 from backstop.adapters.redis_store import Reply, ReplyError, Store, StoreUnavailable, pack
 from backstop.adapters.redis_untagged import Untagged
@@ -52,8 +54,8 @@ _OWN: Final = redis_names.count(redis_names.COUNTERS)
 class WriteBehind:
     """The buffer of one worker and the thread that empties it.
 
-    `count`, `untagged` and `event` are for any thread; they only take note. `on_trouble` is told what an
-    administrator should know, each kind of it once a minute at most, from the flusher's thread.
+    `count`, `untagged`, `remember` and `event` are for any thread; they only take note. `on_trouble` is told
+    what an administrator should know, each kind of it once a minute at most, from the flusher's thread.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class WriteBehind:
         *,
         most_keys: int = 10_000,
         most_untagged: int = 100_000,
+        most_remembered: int = 200_000,
         every: float = EVERY,
         on_trouble: Callable[[str], None] = lambda _text: None,
     ) -> None:
@@ -70,6 +73,7 @@ class WriteBehind:
         self._every = every
         self._on_trouble = on_trouble
         self._untagged = Untagged(store, most_keys, most_untagged)
+        self._memory = Memory(store, most_keys, most_remembered)
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, int, str], int] = {}
         self._events: deque[Mapping[str, str]] = deque(maxlen=MOST_EVENTS)
@@ -111,6 +115,10 @@ class WriteBehind:
         """Remember that this sender (folded) has untagged mail under way until then, seconds since 1970."""
         self._untagged.remember(address, until)
 
+    def remember(self, ids: Iterable[bytes], pairs: Iterable[bytes], now: float) -> None:
+        """Remember these hashes of sent mail among those of the day."""
+        self._memory.remember(ids, pairs, now)
+
     def event(self, fields: Mapping[str, str]) -> None:
         """Show this to whoever watches; the mapping must not change any more."""
         self._events.append(fields)
@@ -143,6 +151,8 @@ class WriteBehind:
             self._write_events()
             if trouble := self._untagged.flush():
                 self._tell("untagged", trouble)
+            if trouble := self._memory.flush():
+                self._tell("memory", trouble)
             self._untagged.sweep(now, time.time())
         except StoreUnavailable as error:
             if not self._store.available:
@@ -185,6 +195,7 @@ class WriteBehind:
             "counters.lost": self.lost,
             "counters.dropped": self.dropped,
             "untagged.dropped": self._untagged.dropped,
+            "memory.dropped": self._memory.dropped,
         }
 
     def _owe(self, key: bytes, field: bytes, amount: int) -> None:

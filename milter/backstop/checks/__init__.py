@@ -5,7 +5,7 @@ Settings, counters, the command line and the manual read this list; nothing else
 
 from typing import Final
 
-from backstop.checks import forged_sender, harvest, receive_only, recipient, tag, unproved
+from backstop.checks import forged_sender, harvest, receive_only, recipient, report, tag, unproved
 from backstop.verdict import Check
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -15,4 +15,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     harvest.CHECK,
     forged_sender.CHECK,
     unproved.CHECK,
+    report.CHECK,
 )

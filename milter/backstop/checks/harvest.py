@@ -1,6 +1,6 @@
 """A client that named too many unknown recipients lately is looking for addresses."""
 
-from backstop.facts import Facts, Need
+from backstop.facts import Facts, Need, awaits_proof
 from backstop.reply import Reply, Stage
 from backstop.settings import DomainSettings
 from backstop.verdict import NOTHING, Check, Finding, Result
@@ -17,6 +17,11 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     return _PASS if facts.is_bounce and facts.proofs else _FAIL
 
 
+def reads(facts: Facts, settings: DomainSettings) -> bool:
+    """Read a bounce that may yet be proved: proof beats a flood."""
+    return facts.harvests and awaits_proof(facts, settings)
+
+
 CHECK = Check(
     name="harvest",
     stage=Stage.RCPT,
@@ -25,5 +30,6 @@ CHECK = Check(
     tempfail=_CLOSE,
     needs=frozenset({Need.UNKNOWN_RECIPIENTS}),
     about_client=True,
+    reads=reads,
     meaning="the client looks for addresses",
 )

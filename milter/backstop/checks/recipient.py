@@ -18,9 +18,10 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     return _FINDINGS[facts.existence]
 
 
-def on_temperror(settings: DomainSettings) -> Action:
+def on_temperror(settings: DomainSettings, action: Action) -> Action:
     """Accepting what may not exist would make a bounce later; a retry costs nothing."""
-    return Action.TEMPFAIL if settings.source_down is SourceDown.TEMPFAIL else Action.OBSERVE
+    waits = action >= Action.TEMPFAIL and settings.source_down is SourceDown.TEMPFAIL
+    return Action.TEMPFAIL if waits else Action.OBSERVE
 
 
 CHECK = Check(

@@ -81,6 +81,8 @@ def written(name: str, value: Any) -> str:
         return str(value.value)
     if isinstance(value, Addresses):
         return ", ".join(value.entries)
+    if name == "copy_to":
+        return value.path if value else ""
     if isinstance(value, str | int):
         return str(value)
     assert isinstance(value, Iterable)  # tuples of names, sets of domains

@@ -55,17 +55,17 @@ def _explain(arguments: argparse.Namespace) -> int:
     from backstop.session import NOT_BY_SMTP, Session
 
     client = _client(arguments.client)
-    headers = list(_header_names(arguments.file))
+    headers, body = _message(arguments.file)
     config, toggles, store = _open(arguments)
     troubles: list[str] = []
     gather = Onlooker(config, store, troubles.append)
-    session = Session(config.site, gather)
+    session = Session(config.site, gather, reads=True)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
     session.mail(arguments.sender, arguments.login)
     story = _Story(config, toggles, gather, session, time.time())
     for recipient in arguments.recipients:
         story.rcpt(recipient)
-    story.end(headers)
+    story.end(headers, body)
     if arguments.json:
         output.say_json({"client": client, "role": session.transaction.role.name.lower(), **story.as_json()})
         return os.EX_OK
@@ -89,20 +89,27 @@ def _client(text: str) -> str:
         raise CommandFailed(f'--client: an IP address is wanted, or {LOCAL}, not "{text}"') from None
 
 
-def _header_names(path: Path) -> Iterator[str]:
-    """The name of each header, as the mail server tells them: an mbox's first line is none."""
+def _message(path: Path) -> tuple[list[tuple[str, bytes]], bytes]:
+    """Its header fields, as the mail server tells them, and its body: an mbox's first line is neither."""
     try:
         with path.open("rb") as file:
             octets = file.read(MAX_OCTETS)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise CommandFailed(f"{path}: cannot be read: {reason}", status=os.EX_NOINPUT) from None
-    for number, line in enumerate(octets.splitlines()):
-        if not line:
-            return
-        name, colon, _ = line.partition(b":")
-        if colon and not line.startswith((b" ", b"\t")) and not (number == 0 and line.startswith(b"From ")):
-            yield name.rstrip().decode("ascii", "replace")
+    fields: list[tuple[str, bytes]] = []
+    lines = octets.splitlines(keepends=True)
+    for number, line in enumerate(lines):
+        bare = line.rstrip(b"\r\n")
+        if not bare:
+            return fields, b"".join(lines[number + 1 :])
+        name, colon, value = bare.partition(b":")
+        if line.startswith((b" ", b"\t")):
+            if fields:
+                fields[-1] = fields[-1][0], fields[-1][1] + b"\n" + bare
+        elif colon and not (number == 0 and line.startswith(b"From ")):
+            fields.append((name.rstrip().decode("ascii", "replace"), value.removeprefix(b" ")))
+    return fields, b""
 
 
 def _open(arguments: argparse.Namespace) -> "tuple[Config, Toggles | None, Store]":
@@ -142,8 +149,8 @@ class _Story:
         outcome = self._session.rcpt(path, "", self._now, QUEUE_ID)
         self._recipients.append((path, case, outcome))
 
-    def end(self, headers: list[str]) -> None:
-        """DATA, and where that is not the last word the headers and the end of the message."""
+    def end(self, headers: list[tuple[str, bytes]], body: bytes) -> None:
+        """DATA, and where that is not the last word the message and its end."""
         from backstop.verdict import Verb
 
         if all(outcome.verb is Verb.REFUSE for _, _, outcome in self._recipients):
@@ -151,8 +158,9 @@ class _Story:
         outcome = self._session.data(QUEUE_ID, self._now)
         stage = "at DATA"
         if outcome.verb is Verb.CONTINUE:
-            for name in headers:
-                self._session.header(name)
+            for name, value in headers:
+                self._session.header(name, value)
+            self._session.body(body)
             outcome = self._session.end_of_message(QUEUE_ID, self._now)
             stage = "at the end of the message"
         self._end = stage, outcome
@@ -282,7 +290,14 @@ def _tell_case(case: "Case") -> None:
 
 
 def _change_text(change: "Change") -> str:
-    from backstop.verdict import AddHeader, ChangeSender, Hold, RemoveHeader, ReplaceRecipient
+    from backstop.verdict import (
+        AddHeader,
+        AddRecipient,
+        ChangeSender,
+        Hold,
+        RemoveHeader,
+        ReplaceRecipient,
+    )
 
     match change:
         case AddHeader(name, value):
@@ -293,6 +308,8 @@ def _change_text(change: "Change") -> str:
             return f"the reverse-path becomes {path}"
         case ReplaceRecipient(old, new, _):
             return f"delivered to {new} in place of {old}"
+        case AddRecipient(path):
+            return f"a copy goes to {path}"
         case Hold(reason):
             return f"held in the mail server's queue: {reason}"
 

@@ -63,6 +63,8 @@ class Config:
     store: tuple[str, ...]
     state_directory: Path
     keys: Path
+    dkim_keys: Path
+    memory_max: int
     ring: KeyRing
     site: Site
     limits: Limits

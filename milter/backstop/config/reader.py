@@ -25,6 +25,8 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "workers": 0,
         "store": "redis://127.0.0.1:6379/0",
         "state_directory": "/var/lib/backstop",
+        "dkim_keys": "/etc/backstop/dkim.d",
+        "memory_max": 200_000,
         "log_addresses": LogAddresses.FULL.value,
         "internal_networks": ["127.0.0.0/8", "::1/128"],
         "relays": [],
@@ -234,7 +236,7 @@ class Reader:
                 continue
             self._note(domain, name, (*place, name))
             value = self._value(parser, known[name], (*place, name))
-            if value is not None or name in ("grace", "grace_since"):
+            if value is not None or name in ("grace", "grace_since", "copy_to"):
                 changed[name] = value
         if "actions" in known:
             changed["actions"] = {
@@ -297,6 +299,11 @@ class Reader:
                     self._place(domain, "recipient_delimiter", number),
                     'sub-address tags are written with "+", which recipient_delimiter does not hold;'
                     ' add it here and in the mail server, or write tag_form = "prvs"',
+                )
+            if settings.copy_to is not None and settings.copy_to.domain not in domains:
+                self._fault(
+                    self._place(domain, "copy_to", number),
+                    f"{settings.copy_to.domain} is not protected here: copies of bounces stay with us",
                 )
             key = ring.signer(domain)
             if key is not None and settings.lifetime > key.max_lifetime:

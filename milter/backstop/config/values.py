@@ -12,6 +12,7 @@ from backstop.address import Network, fold_domain
 from backstop.config.model import LogAddresses
 
 MAX_WORKERS: Final = 256
+MAX_MEMORY: Final = 10**8
 MAX_SOCKET_PATH: Final = 103
 """unix(7) allows 107 octets; the daemon opens the socket as `<path>.new` and renames it."""
 
@@ -58,6 +59,13 @@ def workers(value: Any) -> int:
     """How many worker processes; 0 is one for each core."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_WORKERS:
         raise ValueError(f"a whole number from 0 to {MAX_WORKERS} is wanted, without quotes")
+    return value
+
+
+def memory_max(value: Any) -> int:
+    """How many entries the memory of sent mail takes in each set of a day."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= MAX_MEMORY:
+        raise ValueError(f"a whole number from 1 to {MAX_MEMORY:,} is wanted, without quotes")
     return value
 
 
@@ -122,6 +130,8 @@ PARSERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "store": store,
     "state_directory": absolute_path,
     "keys": absolute_path,
+    "dkim_keys": absolute_path,
+    "memory_max": memory_max,
     "log_addresses": log_addresses,
 }
 """One parser for each single value at the top of the file."""

@@ -8,7 +8,8 @@ from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.config import Config
 from backstop.gather.knowledge import Knowledge, member_command, whole
 from backstop.gather.reading import AskAgain, Reading
-from backstop.session import Answer, Incoming, Outgoing, Sending
+from backstop.gather.remembered import Remembered
+from backstop.session import Answer, Evidence, Incoming, Outgoing, Proofs, Sending
 from backstop.settings import DomainSettings
 
 
@@ -21,6 +22,12 @@ class Gather:
     def __init__(self, config: Config, store: Store, on_trouble: Callable[[str], None]) -> None:
         self._store = store
         self._knowledge = Knowledge(config, on_trouble)
+        self._secret = config.ring.memory_secret
+
+    @property
+    def reads(self) -> bool:
+        """Whether the settings of any domain, as far as they were read, may want messages read."""
+        return self._knowledge.reads
 
     def expected(self, domain: str) -> DomainSettings:
         """The settings a domain had when last read, or has by the file."""
@@ -78,11 +85,23 @@ class Gather:
         is_ours = settings is not None if recipient == sender else knowledge.is_in_file(recipient)
         return Sending(settings, bool(recipient) and is_ours)
 
-    def quarantined_today(self, domain: str, now: float) -> int:
-        """The day's counter of quarantined messages; 0 where nobody can say."""
+    def proofs(self, evidence: Evidence, now: float) -> Proofs:
+        """What a message's evidence is worth."""
+        asked = Remembered(self._secret, evidence, now)
+        commands = asked.commands()
+        if not commands:
+            return Proofs()
+        try:
+            replies = self._store.ask(commands)
+        except StoreUnavailable:
+            return asked.unanswered()
+        return asked.proofs(replies)
+
+    def counted_today(self, domain: str, name: str, now: float) -> int | None:
+        """A counter of a domain for today; None where nobody can say."""
         key = redis_names.count_day(domain, datetime.fromtimestamp(now, UTC).date())
         try:
-            (reply,) = self._store.ask([pack("HGET", key, "action.quarantine")])
+            (reply,) = self._store.ask([pack("HGET", key, name)])
         except StoreUnavailable:
-            return 0
+            return None
         return whole(reply)

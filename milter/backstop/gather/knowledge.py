@@ -18,7 +18,7 @@ from backstop.checks import CHECKS
 from backstop.config import Config
 from backstop.facts import Need
 from backstop.settings import Action, Block, DomainSettings, SourceName, override, parse_block
-from backstop.verdict import Check, UnderBlock
+from backstop.verdict import Check, Cost, UnderBlock
 
 _Kept = TypeVar("_Kept")
 
@@ -107,6 +107,9 @@ class Knowledge:
         self._answers: OrderedDict[str, LastAnswer] = OrderedDict()
         self._sources: dict[SourceName, RecipientSource] = {}
         self._needs: dict[int, tuple[DomainSettings, Needs]] = {}
+        every = (config.defaults, *config.by_domain.values())
+        self.reads = any(_may_read(settings) for settings in every)
+        """Whether any domain's settings may want messages read, once known for good."""
 
     def domain(self, name: str) -> Domain:
         """A domain as it is kept; a stranger to the file has the defaults."""
@@ -160,6 +163,7 @@ class Knowledge:
         domain.last = LastSettings(reply, settings, tuple(f"{key}: {fault}" for fault in faults))
         for fault in domain.last.faults:
             self.on_trouble(fault)
+        self.reads = self.reads or _may_read(settings)
         return settings
 
     def block(
@@ -284,6 +288,12 @@ def _block_key(name: str) -> str:
 
 def _may_run(check: Check, settings: DomainSettings) -> bool:
     return settings.actions[check.name] is not Action.OFF or check.under_block is not UnderBlock.NOTHING
+
+
+def _may_read(settings: DomainSettings) -> bool:
+    return settings.proof_is_in_message or any(
+        check.cost is Cost.BODY and settings.actions[check.name] is not Action.OFF for check in CHECKS
+    )
 
 
 def _keep(kept: OrderedDict[str, _Kept], name: str, value: _Kept) -> None:

@@ -8,5 +8,6 @@ quadratic and recursive on hostile input and therefore not used.
 
 from backstop.report.model import Kind, Mark, Report, ReportedRecipient, Returned
 from backstop.report.reading import read
+from backstop.report.returned import id_of
 
-__all__ = ["Kind", "Mark", "Report", "ReportedRecipient", "Returned", "read"]
+__all__ = ["Kind", "Mark", "Report", "ReportedRecipient", "Returned", "id_of", "read"]

@@ -11,21 +11,34 @@ from backstop.facts import Client, Role
 from backstop.session import incoming, outgoing
 from backstop.session.incoming import MARK, ONE_AT_A_TIME
 from backstop.session.outgoing import Untagged
-from backstop.session.questions import Answer, Gather, Incoming, Known, Outgoing, Sending, Site
+from backstop.session.questions import (
+    Answer,
+    Evidence,
+    Gather,
+    Incoming,
+    Known,
+    Outgoing,
+    Proofs,
+    Sending,
+    Site,
+)
 from backstop.session.transaction import Accepted, Transaction
 from backstop.verdict import ACCEPT, CONTINUE, Outcome
 
 __all__ = [
     "FORWARD_MARKS",
+    "KEPT_OF_OUTGOING",
     "MARK",
     "NOT_BY_SMTP",
     "ONE_AT_A_TIME",
     "Accepted",
     "Answer",
+    "Evidence",
     "Gather",
     "Incoming",
     "Known",
     "Outgoing",
+    "Proofs",
     "Sending",
     "Session",
     "Site",
@@ -36,15 +49,22 @@ __all__ = [
 NOT_BY_SMTP: Final = ""
 """The client address of mail that came by pickup or from the server itself."""
 
+KEPT_OF_OUTGOING: Final = outgoing.KEPT
+"""Headers of outgoing mail whose values are remembered."""
+
 FORWARD_MARKS: Final = frozenset({"delivered-to", "x-original-to", "x-sieve"})
 """Headers that only a delivered message has: what carries them is sent on, not written here."""
 
 
 class Session:
-    """One milter connection: a client, and one transaction after another."""
+    """One milter connection: a client, and one transaction after another.
 
-    def __init__(self, site: Site, gather: Gather) -> None:
+    `reads` says that the mail server shows bodies on this connection.
+    """
+
+    def __init__(self, site: Site, gather: Gather, *, reads: bool = False) -> None:
         self._site = site
+        self._reads = reads
         self._gather = gather
         self._client = Client("", NOT_BY_SMTP, "", Role.OUTGOING)
         self._transaction = Transaction(self._client, None, "")
@@ -78,7 +98,7 @@ class Session:
     def mail(self, path: str, login: str) -> None:
         """MAIL: a new transaction; `login` is the authenticated name, empty without one."""
         # Whose mail it is stands fast before the path is read: a fault there must not make it a stranger's.
-        transaction = self._transaction = Transaction(self._client, None, login)
+        transaction = self._transaction = Transaction(self._client, None, login, readable=self._reads)
         transaction.reverse_path = parse(path)
 
     def abort(self) -> None:
@@ -91,7 +111,7 @@ class Session:
         if transaction.role is Role.REINJECTED:
             return CONTINUE
         if transaction.role is Role.OUTGOING:
-            return outgoing.rcpt(transaction, self._gather, path, parameters, now)
+            return outgoing.rcpt(transaction, self._site.ring, self._gather, path, parameters, now)
         return incoming.rcpt(transaction, self._site.ring, self._gather, path, parameters, now, queue_id)
 
     def refused_rcpt(self, path: str, *, unknown: bool) -> Outcome:
@@ -109,13 +129,23 @@ class Session:
             return outgoing.data(transaction, self._site.ring, queue_id, now)
         return incoming.data(transaction, queue_id)
 
-    def header(self, name: str) -> None:
-        """A header of the message; what it says does not matter, only that it is there."""
+    def header(self, name: str, value: bytes) -> None:
+        """A header of the message, its value as it came."""
+        transaction = self._transaction
+        if transaction.content is not None:
+            transaction.content.header(name, value)
         folded = name.lower()
         if folded in FORWARD_MARKS:
-            self._transaction.forwarded = True
+            transaction.forwarded = True
         elif folded == MARK.lower():
-            self._transaction.marks += 1
+            transaction.marks += 1
+        elif transaction.remembers:
+            outgoing.header(transaction, folded, value)
+
+    def body(self, chunk: bytes) -> bool:
+        """A part of the body; whether more of it is wanted."""
+        content = self._transaction.content
+        return content is not None and content.body(chunk)
 
     def end_of_message(self, queue_id: str, now: float) -> Outcome:
         """The end of a message that was not answered at DATA: its changes."""
@@ -123,5 +153,5 @@ class Session:
         if transaction.role is Role.REINJECTED:  # a mark it bears may be our own
             return ACCEPT
         if transaction.role is Role.OUTGOING:
-            return outgoing.end_of_message(transaction, self._site.ring, queue_id, now)
+            return outgoing.end_of_message(transaction, self._site.ring, self._gather, queue_id, now)
         return incoming.end_of_message(transaction, self._gather, queue_id, now)

@@ -10,6 +10,9 @@ from backstop.checks import CHECKS
 from backstop.facts import Client, Existence, Facts, Role
 from backstop.proof import Proof
 from backstop.reply import Reply, Stage, header_value
+from backstop.report import Report
+from backstop.session.content import Content
+from backstop.session.proving import judge_read
 from backstop.session.questions import Answer, Gather, Incoming, Known, base_of
 from backstop.session.transaction import Accepted, Transaction
 from backstop.settings import Action, DomainSettings
@@ -18,6 +21,7 @@ from backstop.verdict import (
     ACCEPTED,
     CONTINUE,
     AddHeader,
+    AddRecipient,
     Change,
     Count,
     Decision,
@@ -33,6 +37,9 @@ from backstop.verdict import (
 MARK: Final = "X-Backstop"
 """The header of junked and quarantined mail. Its value begins with the action."""
 
+MAX_COPIES: Final = 100
+"""Copies to `copy_to` in a day, for each domain."""
+
 MAX_MARKS: Final = 100
 """Forged marks that are removed from one message."""
 
@@ -41,7 +48,9 @@ ONE_AT_A_TIME: Final = Reply(452, "4.5.3", "One recipient at a time for the null
 UNREADABLE: Final = Address("", "unreadable", "unreadable")
 """Stands for a reverse-path that is no address."""
 
+_READERS: Final = tuple(check for check in CHECKS if check.may_read)
 _NO_PROOF: Final[frozenset[Proof]] = frozenset()
+_SENT_BY_US: Final = frozenset({Proof.MEMORY, Proof.DKIM})
 _TAG_PROOF: Final = frozenset({Proof.TAG})
 
 
@@ -77,7 +86,10 @@ def rcpt(
         if transaction.accepted or transaction.others:
             return _put_off(transaction, facts.mailbox.domain, path, counts, queue_id)
         transaction.in_doubt = True
-    transaction.accepted.append(Accepted(facts, settings, judgements, decision))
+    waiting = policy.waiting(_READERS, facts, settings, block) if facts.readable else ()
+    if waiting:
+        transaction.to_be_read = True
+    transaction.accepted.append(Accepted(facts, settings, block, judgements, decision, waiting))
     if question.tag is not None:
         transaction.strip(path, question.mailbox, parameters, settings)
     return Outcome(Verb.CONTINUE, counts=counts) if counts else CONTINUE
@@ -94,9 +106,12 @@ def refused_rcpt(transaction: Transaction, gather: Gather, path: str) -> Outcome
 
 
 def data(transaction: Transaction, queue_id: str) -> Outcome:
-    """Refuse, drop or accept what needs no change; the mildest of several recipients wins."""
+    """Refuse, drop or accept what needs no change and no reading; the mildest of several recipients wins."""
     if not transaction.accepted:
         return ACCEPT
+    if transaction.to_be_read and not _is_settled(transaction):
+        transaction.content = Content()
+        return CONTINUE
     decision = _message_decision(transaction)
     if decision.action < Action.DISCARD and (decision.action > Action.OBSERVE or transaction.strips):
         return CONTINUE
@@ -105,22 +120,49 @@ def data(transaction: Transaction, queue_id: str) -> Outcome:
 
 def end_of_message(transaction: Transaction, gather: Gather, queue_id: str, now: float) -> Outcome:
     """Mark, hold and untag; a mark that somebody else wrote goes."""
+    content = transaction.content
+    if content is not None:
+        transaction.content = None
+        judge_read(transaction, content, gather, now)
     decision = _message_decision(transaction)
     if decision.action is Action.QUARANTINE and _hold_is_full(transaction, gather, now):
         decision = Decision(Action.JUNK, None, decision.judgement, decision.reason)
     changes: list[Change] = [
         RemoveHeader(MARK, index) for index in range(min(transaction.marks, MAX_MARKS), 0, -1)
     ]
+    copied: tuple[Record, ...] = ()
     if decision.action in (Action.JUNK, Action.QUARANTINE):
         changes += _marks(decision)
+        copies = _copies(transaction, gather, now)
+        changes += copies.values()
+        copied = tuple(Record(domain, ("copies.sent",)) for domain in copies)
     changes += transaction.strips
-    return _last_word(transaction, decision, tuple(changes), queue_id)
+    return _last_word(transaction, decision, tuple(changes), queue_id, copied)
+
+
+def _is_settled(transaction: Transaction) -> bool:
+    """Whether nothing in the message could change a refusal at DATA; what is not judged then is left out."""
+    settled = [_without_waiting(one) for one in transaction.accepted]
+    now = policy.mildest([one.decision for one in settled]).action
+    if transaction.others or now < max(_message_decision(transaction).action, Action.DISCARD):
+        return False
+    transaction.accepted = settled
+    return True
+
+
+def _without_waiting(one: Accepted) -> Accepted:
+    judgements = tuple(judgement for judgement in one.judgements if judgement.check not in one.waiting)
+    return Accepted(one.facts, one.settings, one.block, judgements, policy.decide(judgements))
 
 
 def _last_word(
-    transaction: Transaction, decision: Decision, changes: tuple[Change, ...], queue_id: str
+    transaction: Transaction,
+    decision: Decision,
+    changes: tuple[Change, ...],
+    queue_id: str,
+    more: tuple[Record, ...] = (),
 ) -> Outcome:
-    records = _records(transaction, decision, queue_id)
+    records = (*_records(transaction, decision, queue_id), *more)
     if decision.action >= Action.TEMPFAIL:
         return Outcome(Verb.REFUSE, decision.reply, records=records)
     if decision.action is Action.DISCARD:
@@ -214,6 +256,7 @@ def facts_of(
         in_grace=_in_grace(ring, question.mailbox.domain, settings, tag, today),
         harvests=answer.harvests,
         guesses_tags=answer.guesses_tags,
+        readable=transaction.readable,
         proofs=_TAG_PROOF if tag is TagState.GOOD and Proof.TAG in settings.proof else _NO_PROOF,
     )
 
@@ -256,7 +299,31 @@ def _message_decision(transaction: Transaction) -> Decision:
 
 def _hold_is_full(transaction: Transaction, gather: Gather, now: float) -> bool:
     limits = {one.facts.mailbox.domain: one.settings.quarantine_max for one in transaction.accepted}
-    return any(gather.quarantined_today(domain, now) >= limit for domain, limit in limits.items())
+    return any(
+        (gather.counted_today(domain, "action.quarantine", now) or 0) >= limit
+        for domain, limit in limits.items()
+    )
+
+
+def _copies(transaction: Transaction, gather: Gather, now: float) -> dict[str, AddRecipient]:
+    """Copies of a bounce for who wants to see them, by domain.
+
+    What bears our mark has been here before, and may be a copy that somebody's forward brings back.
+    """
+    if not transaction.is_bounce or transaction.marks:
+        return {}
+    reached = {one.facts.base for one in transaction.accepted}
+    copies = {}
+    for one in transaction.accepted:
+        wanted = one.settings.copy_to
+        if wanted is None or not gather.is_protected(wanted.domain):
+            continue
+        domain, base = one.facts.mailbox.domain, base_of(wanted, one.settings.recipient_delimiter)
+        sent = gather.counted_today(domain, "copies.sent", now)
+        if base not in reached and sent is not None and sent < MAX_COPIES:
+            reached.add(base)
+            copies[domain] = AddRecipient(wanted.path)
+    return copies
 
 
 def _marks(decision: Decision) -> list[Change]:
@@ -288,6 +355,8 @@ def _record(facts: Facts, judgements: Iterable[Judgement], decision: Decision, q
     if facts.is_bounce:
         counters.append("bounce.seen")
         counters += [f"proof.{proof.value}" for proof in facts.proofs]
+    if facts.report is not None:
+        counters += _of_report(facts, facts.report)
     if action is not Action.OFF:
         counters.append(f"action.{action.label}")
     domain = facts.mailbox.domain
@@ -308,6 +377,16 @@ def _record(facts: Facts, judgements: Iterable[Judgement], decision: Decision, q
         reply=str(decision.reply) if decision.reply else "",
         reason=decision.reason or (named.finding.reason if named else _why_accepted(judgements)),
     )
+
+
+def _of_report(facts: Facts, report: Report) -> list[str]:
+    """What a message was found to be; and a bounce of ours without a tag, as any genuine one should have."""
+    counters = [f"report.{report.kind.value}"]
+    if report.returned is None and not report.mentioned:
+        counters.append("report.nothing_returned")
+    if facts.is_bounce and not _SENT_BY_US.isdisjoint(facts.proofs):
+        counters.append("bounce.untagged")
+    return counters
 
 
 def _says(judgement: Judgement) -> bool:

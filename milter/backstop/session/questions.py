@@ -6,6 +6,7 @@ from typing import Protocol
 from backstop.address import Address, Network, without_extension
 from backstop.batv import KeyRing, Tag, TagState
 from backstop.facts import Existence
+from backstop.proof import Proof
 from backstop.settings import Block, DomainSettings
 from backstop.value import value
 from backstop.verdict import Count
@@ -83,6 +84,31 @@ class Sending:
     recipient_is_ours: bool
 
 
+@value
+class Evidence:
+    """What is asked about a message that was read.
+
+    `ids` were returned or are mentioned, without brackets. `pairs` are recipients, by their base, and the
+    addresses to whom they may have written. `block` is the returned header, empty for none.
+    """
+
+    ids: tuple[str, ...]
+    pairs: tuple[tuple[str, str], ...]
+    block: bytes
+
+
+@value
+class Proofs:
+    """What the outside says about the evidence.
+
+    `found` holds for every recipient, `correspondents` are the bases who wrote to an address of a pair.
+    """
+
+    found: frozenset[Proof] = frozenset()
+    correspondents: frozenset[str] = frozenset()
+    unanswered: frozenset[Proof] = frozenset()
+
+
 def base_of(mailbox: Address, delimiters: str) -> str:
     """Under what a mailbox is known outside: without its extension, folded."""
     local = without_extension(mailbox.local, delimiters)
@@ -103,8 +129,11 @@ class Gather(Protocol):
     def outgoing(self, question: Outgoing, now: float) -> Sending:
         """The settings that tag a sender, and whether a recipient's domain is protected."""
 
+    def proofs(self, evidence: Evidence, now: float) -> Proofs:
+        """What a message's evidence is worth."""
+
     def is_protected(self, domain: str) -> bool:
         """Whether a domain is ours to protect; not, where nobody knows."""
 
-    def quarantined_today(self, domain: str, now: float) -> int:
-        """How many messages of a domain were quarantined today."""
+    def counted_today(self, domain: str, name: str, now: float) -> int | None:
+        """A counter of a domain for today; None where nobody can say."""

@@ -2,20 +2,26 @@
 
 from backstop.address import NULL_SENDER, Address
 from backstop.facts import Client, Facts, Role
+from backstop.session.content import Content
 from backstop.session.questions import Known
-from backstop.settings import DomainSettings, Strip
+from backstop.settings import Block, DomainSettings, Strip
 from backstop.value import value
-from backstop.verdict import Decision, Judgement, ReplaceRecipient
+from backstop.verdict import Check, Decision, Judgement, ReplaceRecipient
 
 
 @value
 class Accepted:
-    """A recipient in a protected domain that was not refused at RCPT."""
+    """A recipient in a protected domain that was not refused at RCPT.
+
+    `waiting` are the checks that want the message read first.
+    """
 
     facts: Facts
     settings: DomainSettings
+    block: Block | None
     judgements: tuple[Judgement, ...]
     decision: Decision
+    waiting: tuple[Check, ...] = ()
 
 
 class Transaction:
@@ -23,7 +29,9 @@ class Transaction:
 
     __slots__ = (
         "accepted",
+        "author",
         "client",
+        "content",
         "exempt_destination",
         "forwarded",
         "goes_outside",
@@ -31,15 +39,22 @@ class Transaction:
         "known",
         "login",
         "marks",
+        "message_id",
         "others",
+        "readable",
+        "readers",
+        "remembers",
         "reverse_path",
         "role",
         "sender_is_known",
         "sender_settings",
         "strips",
+        "to_be_read",
     )
 
-    def __init__(self, client: Client, reverse_path: Address | None, login: str) -> None:
+    def __init__(
+        self, client: Client, reverse_path: Address | None, login: str, *, readable: bool = False
+    ) -> None:
         self.client = client
         self.reverse_path = reverse_path
         """None for what is no address."""
@@ -61,6 +76,19 @@ class Transaction:
         self.goes_outside = False
         self.exempt_destination = False
         self.forwarded = False
+        self.readable = readable
+        """The mail server would show what the message says."""
+        self.to_be_read = False
+        """A check has its last word only once the message was read."""
+        self.content: Content | None = None
+        """What came of the message since DATA, where it is to be read."""
+        self.remembers = False
+        """It is outgoing mail that the memory of sent mail wants."""
+        self.readers: list[str] = []
+        """To whom it goes outside, folded."""
+        self.message_id = b""
+        """The field as it came, of mail that is remembered; so is `author`."""
+        self.author = b""
 
     @property
     def is_bounce(self) -> bool:
