@@ -1,0 +1,215 @@
+"""A DKIM-Signature in a header block whose body is gone: its tags, and the hash of the headers it signs.
+
+Written after RFC 6376, sections 3.4, 3.5 and 3.7. dkimpy is the model and, in the tests, the judge, but it is
+not given the block: its patterns for `b=`, `h=` and base64 take time by the square of a run of blanks, its
+parser by the square of a folded field, and it refuses signatures that have expired. Here each octet is looked
+at a fixed number of times. Keys, and whose signature it is, are `dkim_keys`'s and `own_signature`'s business.
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+from backstop.address import fold_domain
+from backstop.value import value
+
+MAX_BLOCK: Final = 256 * 1024
+"""Octets of a header block that are read; what comes after them is not there."""
+
+MAX_LINES: Final = 2000
+"""Lines of it."""
+
+MAX_LINE: Final = 16 * 1024
+"""Octets of a line."""
+
+MAX_AHEAD: Final = 86_400
+"""By how many seconds a signature may be younger than now: our own hosts' clocks."""
+
+_MAX_SIGNATURE: Final = 1024  # octets; that of RSA with 8,192 bits
+_NAME: Final = re.compile(rb"([\x21-\x39\x3b-\x7e]+)[ \t]*:")
+_TAG: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_]*")
+_SELECTOR: Final = re.compile(r"[a-z0-9_][a-z0-9_-]{0,62}(\.[a-z0-9_][a-z0-9_-]{0,62})*")
+_BLANKS: Final = re.compile(rb"[ \t]+")
+_WHITE: Final = b" \t\r\n"
+
+
+class Algorithm(Enum):
+    """How it is signed. rsa-sha1 is not here: nobody's proof since RFC 8301."""
+
+    RSA = b"rsa-sha256"
+    ED25519 = b"ed25519-sha256"
+
+
+@value
+class Field:
+    """A header field as it stands: `octets` with its name, folds written CR LF, without the last CR LF."""
+
+    name: bytes
+    octets: bytes
+
+
+@value
+class Signature:
+    """What a signature says, as far as it can prove anything; domain and selector folded."""
+
+    domain: str
+    selector: str
+    algorithm: Algorithm
+    signed: tuple[bytes, ...]
+    octets: bytes
+    is_relaxed: bool
+    is_for_subdomain: bool
+    """The user of `i=` is in a subdomain of `d=`, which the key may forbid (`t=s`)."""
+
+
+def fields(block: bytes) -> list[Field]:
+    """The fields of a block that ends where it ends or at its first empty line.
+
+    Empty lines before the first field, mbox's `From ` lines and lines that are no field are passed over, with
+    what continues them. Lines may end in LF.
+    """
+    found: list[tuple[bytes, list[bytes]]] = []
+    lines: list[bytes] | None = None
+    for line in block[:MAX_BLOCK].split(b"\n", MAX_LINES)[:MAX_LINES]:
+        line = line[:MAX_LINE].rstrip(b"\r")  # noqa: PLW2901 - the same line; some systems end it CR CR LF
+        if not line:
+            if found:
+                break
+        elif line[0] in b" \t":
+            if lines is not None:
+                lines.append(line)
+        elif match := _NAME.match(line):
+            lines = [line]
+            found.append((match[1].lower(), lines))
+        else:
+            lines = None
+    return [Field(name, b"\r\n".join(lines)) for name, lines in found]
+
+
+def tags(field: Field) -> dict[bytes, bytes] | None:
+    """The tags of a signature, without what surrounds them; None for what is no list of tags."""
+    return tag_list(field.octets.partition(b":")[2])
+
+
+def tag_list(text: bytes) -> dict[bytes, bytes] | None:
+    """A list of tags, RFC 6376, section 3.2, which signatures and keys are written in."""
+    found: dict[bytes, bytes] = {}
+    specs = text.split(b";")
+    if not specs[-1].strip(_WHITE):
+        specs.pop()
+    for spec in specs:
+        name, equals, text = (part.strip(_WHITE) for part in spec.partition(b"="))
+        if not equals or not _TAG.fullmatch(name) or name in found:
+            return None
+        found[name] = text
+    return found
+
+
+def domain_of(tags: Mapping[bytes, bytes]) -> str | None:
+    """Whose signature it says it is, folded."""
+    return fold_domain(tags.get(b"d", b"").decode("ascii", "replace")) or None
+
+
+def read(tags: Mapping[bytes, bytes], now: float) -> Signature | None:
+    """The signature, if it can prove anything: it covers From, has no `l=`, and is not of the future.
+
+    When it expired is not asked: bounces come days later.
+    """
+    domain = domain_of(tags)
+    selector = tags.get(b"s", b"").decode("ascii", "replace").lower()
+    algorithm = _ALGORITHMS.get(tags.get(b"a", b"").lower())
+    header, _, body = tags.get(b"c", b"simple").lower().partition(b"/")
+    signed = tuple(name.strip(_WHITE).lower() for name in tags.get(b"h", b"").split(b":"))
+    octets = from_base64(tags.get(b"b", b""))
+    if (
+        domain is None
+        or algorithm is None
+        or not octets
+        or len(octets) > _MAX_SIGNATURE
+        or tags.get(b"v") != b"1"
+        or not tags.get(b"bh")
+        or b"l" in tags
+        or b"from" not in signed
+        or len(selector) > 253
+        or not _SELECTOR.fullmatch(selector)
+        or not {header, body or b"simple"} <= {b"simple", b"relaxed"}
+        or b"dns/txt" not in map(bytes.strip, tags.get(b"q", b"dns/txt").lower().split(b":"))
+        or not _is_past(tags.get(b"t"), now)
+    ):
+        return None
+    user_domain = fold_domain(
+        tags.get(b"i", b"@" + tags[b"d"]).rpartition(b"@")[2].decode("ascii", "replace")
+    )
+    if user_domain is None or not f".{user_domain}".endswith(f".{domain}"):
+        return None
+    return Signature(
+        domain,
+        selector,
+        algorithm,
+        signed,
+        octets,
+        is_relaxed=header == b"relaxed",
+        is_for_subdomain=user_domain != domain,
+    )
+
+
+def header_hash(signature: Signature, field: Field, block: Sequence[Field]) -> "hashlib._Hash":
+    """SHA-256 over the fields that are signed and the signature's own, RFC 6376, section 3.7.
+
+    A second From, signed or not, is part of it, as in dkimpy: there should be none.
+    """
+    canonical = _relaxed if signature.is_relaxed else _simple
+    total = hashlib.sha256()
+    for chosen in _chosen((*signature.signed, b"from"), block):
+        total.update(canonical(chosen) + b"\r\n")
+    total.update(canonical(Field(field.name, _without_b(field.octets))))
+    return total
+
+
+def from_base64(text: bytes) -> bytes:
+    """What base64 stands for, blanks left out; empty for what is none."""
+    try:
+        return base64.b64decode(b"".join(text.split()), validate=True)
+    except ValueError:
+        return b""
+
+
+_ALGORITHMS: Final = {algorithm.value: algorithm for algorithm in Algorithm}
+
+
+def _is_past(made: bytes | None, now: float) -> bool:
+    if made is None:
+        return True
+    return made.isdigit() and len(made) <= 12 and int(made) <= now + MAX_AHEAD
+
+
+def _chosen(names: Sequence[bytes], block: Sequence[Field]) -> Iterator[Field]:
+    """For each name the last field not taken yet; a name without one signs that there is none."""
+    left: dict[bytes, list[Field]] = {}
+    for field in block:
+        left.setdefault(field.name, []).append(field)
+    for name in names:
+        if of_name := left.get(name):
+            yield of_name.pop()
+
+
+def _simple(field: Field) -> bytes:
+    return field.octets
+
+
+def _relaxed(field: Field) -> bytes:
+    text = field.octets.partition(b":")[2].replace(b"\r\n", b"")
+    return field.name + b":" + _BLANKS.sub(b" ", text).strip()
+
+
+def _without_b(octets: bytes) -> bytes:
+    name, colon, text = octets.partition(b":")
+    specs = text.split(b";")
+    for number, spec in enumerate(specs):
+        tag, equals, _ = spec.partition(b"=")
+        if tag.strip(_WHITE) == b"b":
+            specs[number] = tag + equals
+    return name + colon + b";".join(specs)
