@@ -46,12 +46,14 @@ class WireCourier:
         *,
         domain: str,
         patience: float = 10.0,
+        most_per_session: int = MOST_PER_SESSION,
     ) -> None:
         self._target = target
         self._tagged = tagged
         self._chance = chance
         self._domain = domain
         self._patience = patience
+        self._most_per_session = most_per_session
         self._sessions: dict[Client, _Open] = {}
 
     def deliver(self, number: int, kind: Kind) -> Entry:
@@ -63,7 +65,7 @@ class WireCourier:
         try:
             if held is None:
                 session = Session(self._target, client, timeout=self._patience)
-                held = _Open(session, began, self._chance.randint(1, MOST_PER_SESSION))
+                held = _Open(session, began, self._chance.randint(1, self._most_per_session))
                 self._sessions[client] = held
             outcome = held.session.send(message)
         except (Hangup, OSError, ProtocolError) as error:

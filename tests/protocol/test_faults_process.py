@@ -23,20 +23,25 @@ def host(shared_redis: RedisServer) -> Iterator[MilterHost]:
         yield host
 
 
+def depth(shallow: int, deep: int) -> pytest.MarkDecorator:
+    """How often, or for how many seconds: a little each time, much with --deep."""
+    return pytest.mark.parametrize("depth", [shallow, pytest.param(deep, marks=pytest.mark.deep)])
+
+
 def no_bugs(host: MilterHost) -> None:
     log = host.daemon.log_text()
     assert "bug=" not in log
     assert "Traceback" not in log
 
 
-def test_workers_killed_at_random_moments(host: MilterHost) -> None:
+@depth(10, 200)
+def test_workers_killed_at_random_moments(host: MilterHost, depth: int) -> None:
     """reliability B1 and B2."""
     host.start()
     chance = random.Random(1)
-    kills = 10
     with host.load(1, rate=60) as load:
         load.go_on_for(30)
-        for _ in range(kills):
+        for _ in range(depth):
             load.go_on(chance.uniform(0.05, 0.6))
             victim = chance.choice(sorted(host.daemon.workers()))
             os.kill(victim, signal.SIGKILL)
@@ -45,17 +50,18 @@ def test_workers_killed_at_random_moments(host: MilterHost) -> None:
         load.go_on(3.5)
     assert load.ledger.violations([over], calm=3) == []
     # Each mail server process has two sessions at most that a kill can cut.
-    assert len(load.ledger.disturbed()) <= kills * 2 * 10
-    assert host.settled_counters(load.ledger, missing=kills * LOST_BY_A_KILL) == []
+    assert len(load.ledger.disturbed()) <= depth * 2 * 10
+    assert host.settled_counters(load.ledger, missing=depth * LOST_BY_A_KILL) == []
     no_bugs(host)
 
 
-def test_daemons_killed_and_started_again(host: MilterHost) -> None:
+@depth(2, 20)
+def test_daemons_killed_and_started_again(host: MilterHost, depth: int) -> None:
     """The parent falls, the service manager starts another, the orphans finish their sessions."""
     host.start()
     with host.load(2, rate=60) as load:
         load.go_on_for(30)
-        for _ in range(2):
+        for _ in range(depth):
             host.daemon.process.kill()
             host.daemon.process.wait()
             host.daemon.start(seconds=10)
@@ -67,12 +73,13 @@ def test_daemons_killed_and_started_again(host: MilterHost) -> None:
     no_bugs(host)
 
 
-def test_the_same_configuration_again_and_again(host: MilterHost) -> None:
+@depth(5, 100)
+def test_the_same_configuration_again_and_again(host: MilterHost, depth: int) -> None:
     """reliability B5: no session is cut, no message put off, no count lost."""
     host.start()
     parent = host.daemon.pid
     with host.load(3, rate=60) as load:
-        ends = time.monotonic() + 5
+        ends = time.monotonic() + depth
         while time.monotonic() < ends:
             host.daemon.signal(signal.SIGHUP)
             load.go_on(0.2)
@@ -82,18 +89,19 @@ def test_the_same_configuration_again_and_again(host: MilterHost) -> None:
     assert load.ledger.disturbed() == []
     assert host.daemon.pid == parent
     assert not host.daemon.ended()
-    assert host.daemon.log_text().count("reloaded ") >= 3
+    assert host.daemon.log_text().count("reloaded ") > depth / 2
     assert host.settled_counters(load.ledger) == []
     no_bugs(host)
 
 
-def test_ever_other_configurations(host: MilterHost) -> None:
+@depth(5, 100)
+def test_ever_other_configurations(host: MilterHost, depth: int) -> None:
     """Each verdict is that of one configuration or another, a broken file changes nothing, the last holds."""
     host.start()
     other = REJECTING.replace('unproved = "reject"', 'unproved = "tempfail"')
     right = {**ENFORCED, Kind.UNTAGGED: frozenset({550, 450})}
     with host.load(4, rate=60, ledger=Ledger(host.ring, right)) as load:
-        ends = time.monotonic() + 5
+        ends = time.monotonic() + depth
         turns = 0
         while time.monotonic() < ends:
             if turns % 5 == 4:
@@ -118,13 +126,13 @@ def test_ever_other_configurations(host: MilterHost) -> None:
     no_bugs(host)
 
 
-def test_stopped_under_load_and_started_again(host: MilterHost) -> None:
+@depth(1, 20)
+def test_stopped_under_load_and_started_again(host: MilterHost, depth: int) -> None:
     """reliability B3 and B4: answered or dropped, never accepted untagged, and gone within 5 s."""
     host.start()
-    stops = 1
     with host.load(5, rate=60) as load:
         load.go_on_for(30)
-        for _ in range(stops):
+        for _ in range(depth):
             status, seconds = host.daemon.stop()
             assert (status, seconds < 5) == (0, True)
             assert not host.daemon.socket.exists()
@@ -133,7 +141,7 @@ def test_stopped_under_load_and_started_again(host: MilterHost) -> None:
             load.go_on(1)
         load.go_on(2)
     assert load.ledger.violations([over], calm=0.5) == []
-    assert host.settled_counters(load.ledger, missing=stops * LOST_BY_A_KILL) == []
+    assert host.settled_counters(load.ledger, missing=depth * LOST_BY_A_KILL) == []
     no_bugs(host)
 
 
