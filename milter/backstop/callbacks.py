@@ -14,6 +14,7 @@ from backstop.adapters.redis_store import Store
 from backstop.config import Config
 from backstop.facts import Role
 from backstop.gather import Gather
+from backstop.gather.watch import GraceWatch
 from backstop.journal import Journal
 from backstop.reply import Reply
 from backstop.session import FORWARD_MARKS, KEPT_OF_OUTGOING, MARK, NOT_BY_SMTP, Session
@@ -101,10 +102,12 @@ class Service:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._made = time.time()
         self._open: set[int] = set()
         self._store: Store
         self._gather: Gather
         self._journal: Journal
+        self._watch: GraceWatch
 
     def install(self) -> None:
         """Set pymilter's callbacks for this process and register the milter."""
@@ -131,7 +134,9 @@ class Service:
             memory_max=config.memory_max,
         )
         self._gather = Gather(config, self._store, self._journal.trouble)
+        self._watch = GraceWatch(config, self._store, self._journal.trouble, self._made)
         self._journal.start()
+        self._watch.start()
 
     @property
     def open_connections(self) -> int:
@@ -140,6 +145,7 @@ class Service:
 
     def finish(self) -> None:
         """Write what waits to be written; for at most a second."""
+        self._watch.stop()
         self._journal.stop(time.monotonic() + 1.0)
         self._store.close()
 

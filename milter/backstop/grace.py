@@ -24,7 +24,7 @@ from backstop.settings import Addresses, DomainSettings
 MAX_NAMED: Final = 3
 """Exemptions that a reason names."""
 
-NEWLY: Final = "it is protected since then"
+NEWLY: Final = "the domain was not protected before"
 """Why grace begins for a domain that nobody has seen before."""
 
 
@@ -58,7 +58,7 @@ def of_domain(ring: KeyRing, domain: str, settings: DomainSettings) -> Grace | N
         return None
     again = settings.grace_since
     if again is None or again.day != since:
-        why = "tags are issued since then"
+        why = "the signing key is of that day"
     else:
         why = again.why or "grace_since says so"
     return Grace(since, since + settings.grace_days, why)

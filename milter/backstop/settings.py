@@ -329,7 +329,7 @@ def _grace_since(value: object) -> GraceSince | None:
         begun = date.fromisoformat(day)
     except ValueError:
         raise ValueError(
-            '"none" or a date such as "2026-11-21" is wanted, and behind it perhaps why'
+            '"none" or a date such as "2026-11-21" is wanted, and perhaps why'
         ) from None
     if begun < _EPOCH:
         raise ValueError("a date after 1970 is wanted")

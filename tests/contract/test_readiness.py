@@ -100,7 +100,7 @@ def test_a_domain_that_is_not(backstop):
     assert found["elsewhere"] == {"shop@example.com": until - 86400 * 5}
     assert found["last_untagged"] == ago(3).isoformat()
     assert found["first_tagged"] == ago(90).isoformat()
-    assert found["grace"]["why"] == "tags are issued since then"
+    assert found["grace"]["why"] == "the signing key is of that day"
 
 
 def test_a_domain_of_which_nothing_is_known(backstop):
@@ -190,7 +190,7 @@ def test_a_domain_that_is_added_is_in_grace_even_if_its_key_is_old(backstop):
     by_hand(backstop("domain", "add", "example.net"))
     shown = backstop.json("domain", "show", "example.net")
     assert shown["grace_until"] == ago(-16).isoformat()
-    assert shown["grace_because"] == "it is protected since then"
+    assert shown["grace_because"] == "the domain was not protected before"
     backstop.redis.hset("backstop:domain:example.net", "grace_since", "2026-01-02")
     backstop("domain", "add", "example.net")
     assert backstop.redis.hget("backstop:domain:example.net", "grace_since") == "2026-01-02"

@@ -120,11 +120,25 @@ def test_a_good_file_has_no_warning(tmp_path, keys):
 
 def test_a_domain_in_grace_is_a_warning_with_the_date_it_ends(tmp_path, keys):
     created = 1767225600.0  # 2026-01-01, as the key says
-    said = "3: domains: example.com is in grace until 2026-01-17: until then a missing tag is only observed"
+    said = (
+        "3: domains: example.com is in grace until 2026-01-17: until then a missing tag is only observed"
+        " (since 2026-01-01: the signing key is of that day)"
+    )
     assert warned(tmp_path, keys, QUIET, created) == [said]
     assert warned(tmp_path, keys, QUIET, created + 15.9 * 86400) == [said]
     assert warned(tmp_path, keys, QUIET, created + 16 * 86400) == []
     assert warned(tmp_path, keys, QUIET + 'grace = "0d"\n', created) == []
+
+
+def test_grace_that_begins_again_is_a_warning_and_of_many_domains_twenty_are_named(tmp_path, keys):
+    long_after = 1767225600.0 + 200 * 86400
+    again = QUIET + "grace_since = 2026-07-20\n"
+    (said,) = warned(tmp_path, keys, again, long_after)
+    assert "is in grace until 2026-08-05: " in said
+    many = str([f"d{number}.example" for number in range(23)]).replace("'", '"')
+    said = warned(tmp_path, keys, again.replace('["example.com"]', many), long_after)
+    assert len(said) == 21
+    assert said[-1] == "3: domains: 3 more domains are in grace; see `backstop domain list`"
 
 
 def test_a_domain_without_a_key_is_a_warning(tmp_path, keys):

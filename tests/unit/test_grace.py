@@ -61,8 +61,8 @@ def test_it_follows_lifetime_and_setting():
     [
         (9, GraceSince(TODAY - 3, "exempt no more: a@example.com"), "exempt no more: a@example.com"),
         (9, GraceSince(TODAY - 3), "grace_since says so"),
-        (9, GraceSince(TODAY - 10, "long ago"), "tags are issued since then"),
-        (9, None, "tags are issued since then"),
+        (9, GraceSince(TODAY - 10, "long ago"), "the signing key is of that day"),
+        (9, None, "the signing key is of that day"),
     ],
 )
 def test_it_says_why(key_age, again, why):

@@ -13,7 +13,7 @@ from tests.harness.engine import settings
 
 TODAY = (date(2026, 11, 21) - date(1970, 1, 1)).days  # a Saturday
 DOMAIN = "example.com"
-LONG_AGO = Grace(TODAY - 100, TODAY - 84, "tags are issued since then")
+LONG_AGO = Grace(TODAY - 100, TODAY - 84, "the signing key is of that day")
 
 
 def known(counts=None, grace=LONG_AGO, fields=None, **more):
@@ -29,9 +29,9 @@ def untagged(ago, count=1):
     return {ago: {"bounce.untagged": count}}
 
 
-YOUNG = Grace(TODAY - 3, TODAY + 13, "tags are issued since then")
+YOUNG = Grace(TODAY - 3, TODAY + 13, "the signing key is of that day")
 AGAIN = Grace(TODAY - 1, TODAY + 15, "exempt no more: news@example.com")
-OFF = Grace(TODAY - 3, TODAY - 3, "tags are issued since then")
+OFF = Grace(TODAY - 3, TODAY - 3, "the signing key is of that day")
 
 
 NONE_SEEN = "and no genuine bounce without one was seen"
@@ -77,8 +77,8 @@ NONE_SEEN = "and no genuine bounce without one was seen"
             known(sent(3), YOUNG),
             13,
             (
-                "bounces of mail from before 2026-11-18 carry no tag and may come for 16 days (tags are"
-                " issued since then)"
+                "bounces of mail from before 2026-11-18 carry no tag and may come for 16 days (the"
+                " signing key is of that day)"
             ),
         ),
         (

@@ -27,6 +27,12 @@ EVENTS: Final = b"backstop:events"
 UNTAGGED_SWEEP: Final = b"backstop:untagged:sweep"
 """Held, for less than an hour, by the worker that takes dead fields out of `UNTAGGED`."""
 
+SEEN: Final = b"backstop:seen"
+"""What let bounces of each domain pass without a tag when somebody looked last, see `grace`."""
+
+SEEN_TOLD: Final = b"backstop:seen:told"
+"""Held, for a minute, by the worker that names the domains in grace."""
+
 COUNTERS: Final = "-"
 """In the place of a domain: what the counters tell about themselves, see `write_behind`."""
 

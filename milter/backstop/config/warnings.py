@@ -16,6 +16,9 @@ from backstop.plain import plain
 from backstop.settings import SourceKind
 from backstop.tomlfile import TomlFile
 
+MAX_GRACED: Final = 20
+"""Domains in grace that are named."""
+
 MAX_NAMED: Final = 3
 """Domains that one warning names."""
 
@@ -65,15 +68,21 @@ def _unsigned(config: Config) -> Iterator[str]:
 
 
 def _graced(config: Config, now: float) -> Iterator[str]:
-    until: dict[int, list[str]] = {}
+    named = 0
     for domain in config.domains:
         found = grace.of_domain(config.ring, domain, config.settings_for(domain))
-        if found is not None and day_of(now) < found.end:
-            until.setdefault(found.end, []).append(domain)
-    for end, names in sorted(until.items()):
-        date = datetime.fromtimestamp(end * DAY, UTC).date()
-        verb = "are" if names[1:] else "is"
-        yield f"{_listed(names)} {verb} in grace until {date}: until then a missing tag is only observed"
+        if found is None or day_of(now) >= found.end:
+            continue
+        named += 1
+        if named <= MAX_GRACED:
+            date = datetime.fromtimestamp(found.end * DAY, UTC).date()
+            since = datetime.fromtimestamp(found.since * DAY, UTC).date()
+            yield (
+                f"{domain} is in grace until {date}: until then a missing tag is only observed"
+                f" (since {since}: {found.why})"
+            )
+    if named > MAX_GRACED:
+        yield f"{named - MAX_GRACED} more domains are in grace; see `backstop domain list`"
 
 
 def _missing_files(config: Config) -> Iterator[str]:
