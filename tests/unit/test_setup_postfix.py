@@ -1,5 +1,6 @@
 """What `setup postfix` plans for a given configuration; no Postfix takes part."""
 
+import ipaddress
 import json
 import re
 from datetime import UTC, datetime
@@ -548,6 +549,33 @@ class TestAgain:
         first = parameters(plan(view(), want(TagForm.PRVS)))
         again = plan(view(**first), want(TagForm.SUBADDRESS))
         assert parameters(again) == {}
+
+
+INTERNAL = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "::1/128", "192.0.2.0/25")))
+
+
+class TestOwnClients:
+    @pytest.mark.parametrize(
+        ("mynetworks", "unknown"),
+        [
+            ("127.0.0.0/8 [::ffff:127.0.0.0]/104 [::1]/128", ""),
+            ("127.0.0.0/8, 192.0.2.5, 192.0.2.64/26", ""),
+            ("127.0.0.0/8, 192.0.2.0/24 [2001:db8::]/32", "192.0.2.0/24, [2001:db8::]/32"),
+            ("::ffff:10.0.0.0/104", "::ffff:10.0.0.0/104"),
+            ("!192.0.2.200 127.0.0.1", ""),
+            ("", ""),
+        ],
+    )
+    def test_whom_postfix_relays_for_and_backstop_would_not_tag(self, mynetworks, unknown):
+        """Mail of mynetworks without a login went out untagged, and nothing said so."""
+        chosen = plan(view(mynetworks=mynetworks), want(internal_networks=INTERNAL))
+        said = texts(chosen, Level.WARNING)
+        assert (f"mynetworks holds {unknown}, which internal_networks" in said) is bool(unknown)
+        assert "mynetworks" not in texts(chosen, Level.NOTE)
+
+    def test_a_table_cannot_be_compared(self):
+        chosen = plan(view(mynetworks="127.0.0.1 cidr:/etc/postfix/own"), want(internal_networks=INTERNAL))
+        assert "mynetworks holds cidr:/etc/postfix/own: see that" in texts(chosen, Level.NOTE)
 
 
 class TestPitfalls:

@@ -79,6 +79,7 @@ def wanted(path: Path, form: str | None) -> Wanted:
         originating=min(site.originating_daemons, default="ORIGINATING"),
         reinjecting=min(site.reinjecting_daemons, default="REINJECT"),
         delimiters=frozenset(each.recipient_delimiter for each in settings.values()),
+        internal_networks=(*site.internal_networks, *site.relays),
     )
 
 

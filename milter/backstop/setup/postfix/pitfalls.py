@@ -1,13 +1,18 @@
 """What is wrong in Postfix where bounces are to be refused, and is not for `setup` to mend."""
 
+import ipaddress
 from collections.abc import Iterator
 
+from backstop.address import Network
 from backstop.setup.postfix.maps import plain
-from backstop.setup.postfix.plan import LookupFailed, Remark, View, warning
+from backstop.setup.postfix.plan import LookupFailed, Remark, View, Wanted, note, warning
 from backstop.setup.postfix.words import DomainClass, parse_milter, split_list
 
 # A user that no site has, to ask tables about.
 _NOBODY = "backstop-asks-for-nobody"
+
+# Of an IPv6 address before the IPv4 address that is mapped into it.
+_MAPPED_BITS = 96
 
 #: The table of users of each class, that says who exists.
 _USERS = {
@@ -17,9 +22,10 @@ _USERS = {
 }
 
 
-def find_pitfalls(view: View) -> Iterator[Remark]:
+def find_pitfalls(view: View, wanted: Wanted) -> Iterator[Remark]:
     """Find what the administrator should know before bounces are refused."""
     yield from _protocol(view)
+    yield from _own_clients(view, wanted)
     yield from _milters(view)
     yield from _unknown_users(view)
     yield from _tables(view)
@@ -32,6 +38,48 @@ def _protocol(view: View) -> Iterator[Remark]:
             "smtpd_forbid_bare_newline is off: strangers can smuggle mail past every filter "
             "(set it to normalize, or to yes where this Postfix knows no other; Postfix 3.7.9 or newer)"
         )
+
+
+def _own_clients(view: View, wanted: Wanted) -> Iterator[Remark]:
+    """Postfix relays for mynetworks without a login; whom Backstop takes for a stranger, it does not tag."""
+    written = list(dict.fromkeys(item for item in view.list("mynetworks") if not item.startswith("!")))
+    found = {item: _network(item) for item in written}
+    unknown = [
+        item
+        for item, network in found.items()
+        if network is not None and not any(_holds(own, network) for own in wanted.internal_networks)
+    ]
+    if unknown and wanted.internal_networks:
+        yield warning(
+            f"mynetworks holds {', '.join(unknown)}, which internal_networks of Backstop does not: mail of "
+            "clients there that do not log in goes out untagged, and its bounces are not proved; name them "
+            "there, or in relays"
+        )
+    if tables := [item for item, network in found.items() if network is None]:
+        yield note(
+            f"mynetworks holds {', '.join(tables)}: "
+            "see that internal_networks of Backstop names the same clients"
+        )
+
+
+def _network(item: str) -> Network | None:
+    """A network of mynetworks, `[::1]/128` among them; None for a table, a file or a name."""
+    try:
+        network = ipaddress.ip_network(item.replace("[", "").replace("]", ""), strict=False)
+    except ValueError:
+        return None
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is None or network.prefixlen < _MAPPED_BITS:
+        return network
+    return ipaddress.ip_network(f"{mapped}/{network.prefixlen - _MAPPED_BITS}")
+
+
+def _holds(wide: Network, narrow: Network) -> bool:
+    if isinstance(wide, ipaddress.IPv4Network) and isinstance(narrow, ipaddress.IPv4Network):
+        return narrow.subnet_of(wide)
+    if isinstance(wide, ipaddress.IPv6Network) and isinstance(narrow, ipaddress.IPv6Network):
+        return narrow.subnet_of(wide)
+    return False
 
 
 def _milters(view: View) -> Iterator[Remark]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from backstop.address import Network
 from backstop.batv import TagForm
 from backstop.setup.postfix import files
 from backstop.setup.postfix.words import DomainClass, split_list
@@ -21,7 +22,8 @@ class Wanted:
     """What Backstop's configuration asks of Postfix.
 
     `forms` has the protected domains and the tag form of each; None leaves the choice to `setup`.
-    `delimiters` are the values of Backstop's own recipient_delimiter, to compare.
+    `delimiters` are the values of Backstop's own recipient_delimiter, `internal_networks` the clients whose
+    mail is our own, to compare.
     """
 
     forms: Mapping[str, TagForm | None]
@@ -29,6 +31,7 @@ class Wanted:
     originating: str = "ORIGINATING"
     reinjecting: str = "REINJECT"
     delimiters: frozenset[str] = frozenset()
+    internal_networks: tuple[Network, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from backstop.setup.postfix.plan import Plan, Step, View, Wanted, note
 
 def plan(view: View, wanted: Wanted) -> Plan:
     """Everything to do and to say so that this Postfix works with Backstop as wanted."""
-    steps: list[Step] = [*plan_maps(view, wanted), *plan_milters(view, wanted), *find_pitfalls(view)]
+    steps: list[Step] = [*plan_maps(view, wanted), *plan_milters(view, wanted), *find_pitfalls(view, wanted)]
     forms = choose_forms(view, wanted)
     chosen = {forms[domain] for domain, form in wanted.forms.items() if form is None}
     delimiter = view.expanded["recipient_delimiter"]
