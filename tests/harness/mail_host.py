@@ -66,6 +66,7 @@ class MailHost:
         self.daemon = Daemon(BACKSTOP)
         self.config = self.daemon.config
         self.keys = self.daemon.folder / "keys.toml"
+        self.dkim_keys = self.daemon.folder / "dkim.d"
 
     def __enter__(self) -> Self:
         try:
@@ -109,6 +110,8 @@ class MailHost:
             f'store = "{self.redis.unix_url}"',
             f'state_directory = "{self.daemon.folder}"',
             f'keys = "{self.keys}"',
+            f'dkim_keys = "{self.dkim_keys}"',
+            'resolver = ["127.0.0.1:1"]',  # nobody is there: no test asks the world
             f"domains = [{domains}]",
             *self._top,
             "[defaults]",

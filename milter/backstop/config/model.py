@@ -65,6 +65,7 @@ class Config:
     keys: Path
     dkim_keys: Path
     memory_max: int
+    resolver: tuple[str, ...]
     ring: KeyRing
     site: Site
     limits: Limits

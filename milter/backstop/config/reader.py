@@ -27,6 +27,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "state_directory": "/var/lib/backstop",
         "dkim_keys": "/etc/backstop/dkim.d",
         "memory_max": 200_000,
+        "resolver": [],
         "log_addresses": LogAddresses.FULL.value,
         "internal_networks": ["127.0.0.0/8", "::1/128"],
         "relays": [],
@@ -74,6 +75,7 @@ class Reader:
         }
         domains = self._domains(top)
         site = self._site(top)
+        resolver = tuple(entry.value for entry in self._entries(top, "resolver", values.name_server))
         limits = self._limits(top.get("limits", {}))
         base = DomainSettings(tag_form=TagForm.PRVS, actions=default_actions(CHECKS))
         defaults = self._settings(_ANY_DOMAIN, top.get("defaults", {}), base, ("defaults",))
@@ -88,6 +90,7 @@ class Reader:
             ring=ring,
             site=replace(site, ring=ring),
             limits=limits,
+            resolver=resolver,
             domains=tuple(domains),
             defaults=defaults,
             by_domain=MappingProxyType(by_domain),

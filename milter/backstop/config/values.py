@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from backstop.adapters.name_servers import parse as parse_name_server
 from backstop.adapters.redis_place import parse_place
 from backstop.adapters.redis_server import tls_context
 from backstop.address import Network, fold_domain
@@ -101,6 +102,13 @@ def network(entry: str) -> Network:
     if found.prefixlen == 0:
         raise ValueError(f'"{entry[:80]}" is the whole world: every client would be ours')
     return found
+
+
+def name_server(entry: str) -> str:
+    """The address of a DNS server, with or without a port."""
+    if parse_name_server(entry) is None:
+        raise ValueError(f'the address of a name server such as "192.0.2.53" is wanted, not "{entry[:80]}"')
+    return entry
 
 
 def daemon(entry: str) -> str:

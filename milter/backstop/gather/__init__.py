@@ -1,14 +1,18 @@
 """Questions out: everything the session must know from outside, in one round trip a decision."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from backstop.adapters import limits, redis_names
+from backstop.adapters.own_signature import OwnSignature, SignatureResult
 from backstop.adapters.redis_store import Store, StoreUnavailable, pack
+from backstop.adapters.resolver import Resolver
 from backstop.config import Config
 from backstop.gather.knowledge import Knowledge, member_command, whole
 from backstop.gather.reading import AskAgain, Reading
 from backstop.gather.remembered import Remembered
+from backstop.proof import Proof
 from backstop.session import Answer, Evidence, Incoming, Outgoing, Proofs, Sending
 from backstop.settings import DomainSettings
 
@@ -23,6 +27,7 @@ class Gather:
         self._store = store
         self._knowledge = Knowledge(config, on_trouble)
         self._secret = config.ring.memory_secret
+        self._signature = OwnSignature(config.dkim_keys, Resolver(config.resolver), on_trouble)
 
     @property
     def reads(self) -> bool:
@@ -87,6 +92,16 @@ class Gather:
 
     def proofs(self, evidence: Evidence, now: float) -> Proofs:
         """What a message's evidence is worth."""
+        proofs = self._remembered(evidence, now)
+        if evidence.block:
+            result = self._signature.verify(evidence.block, self._knowledge.is_ours, now)
+            if result is SignatureResult.PASS:
+                return replace(proofs, found=proofs.found | {Proof.DKIM})
+            if result is SignatureResult.TEMPERROR:
+                return replace(proofs, unanswered=proofs.unanswered | {Proof.DKIM})
+        return proofs
+
+    def _remembered(self, evidence: Evidence, now: float) -> Proofs:
         asked = Remembered(self._secret, evidence, now)
         commands = asked.commands()
         if not commands:
