@@ -27,6 +27,7 @@ _NULL_MAILBOX_LINE = re.compile(rb"From (?:MAILER-DAEMON|<>)[@ ]", re.IGNORECASE
 _PROGRAM = re.compile(rb"\.(?:exe|scr|pif|com|bat|cmd|cpl|vbs|js|hta|zip|rar|7z|iso|img|html?|xlsm|docm)\Z")
 _REPLY_CODE = re.compile(r"(?<![\d.])(?:[45][0-5]\d[ -]|#?[45]\.\d{1,3}\.\d{1,3}(?![\d.]))")
 _APART = re.compile(r"[\s<>()\[\],;:\"']+")
+_MAX_SEARCHED: Final = 8000
 _LIST_FIELDS: Final = (b"list-id", b"list-post", b"x-beenthere", b"x-mailing-list", b"mailing-list")
 _TO_FIELDS: Final = (b"to", b"delivered-to", b"x-original-to", b"envelope-to", b"x-envelope-to")
 
@@ -97,7 +98,9 @@ def text_marks(said: str, header: Header) -> set[Mark]:
     own = set(addresses_in(readable(header.first(b"to")))) | set(
         addresses_in(readable(header.first(b"from")))
     )
-    if _REPLY_CODE.search(folded) or any(address not in own for address in addresses_in(folded)):
+    if _REPLY_CODE.search(folded) or any(
+        address not in own for address in addresses_in(folded[:_MAX_SEARCHED])
+    ):
         marks.add(Mark.NAMES_FAILURE)
     return marks
 

@@ -15,6 +15,9 @@ MAX_HEADER_LINES: Final = 2000
 MAX_LINE_OCTETS: Final = 16_000
 MAX_HEADER_OCTETS: Final = 256_000
 
+_MAX_ENVELOPE: Final = 4000
+"""What is passed over before a header: blank lines and what mailbox files add."""
+
 _FIELD = re.compile(rb"^([!-9;-~]{1,80})[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE)
 _BLANK = re.compile(rb"\n\r*\n")
 _BLANK_FIRST = re.compile(rb"\r*\n")
@@ -51,7 +54,7 @@ def unfold(value: bytes) -> bytes:
 
 def message_header(text: Text, start: int, end: int) -> Header:
     """Read the header of a message: what stands before it in a mailbox file is passed over."""
-    envelope = _ENVELOPE_LINE.match(text.lines, start, end)
+    envelope = _ENVELOPE_LINE.match(text.lines, start, min(end, start + _MAX_ENVELOPE))
     return _header(text, envelope.end() if envelope else start, end)
 
 

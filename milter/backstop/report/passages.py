@@ -8,10 +8,11 @@ from backstop.report.charsets import characters
 from backstop.report.octets import Text, text_of
 from backstop.report.parts import Part
 
-MAX_PASSAGE: Final = 256_000
+MAX_PASSAGE: Final = 128_000
 MAX_PROSE: Final = 16_000
 
 _MAX_PASSAGES: Final = 20
+_MAX_STYLES: Final = 10
 
 _LINE_TAG = re.compile(
     rb"</?(?:br|p|div|tr|li|pre|hr|h[1-6]|table|blockquote)(?:[\s/][^<>]*)?>(?:\r?\n)?", re.IGNORECASE
@@ -45,7 +46,7 @@ class Passage:
 
 
 def passages_of(parts: list[Part], most: int) -> list[Passage]:
-    """Give the text parts, and parts that could not be cut; of each at most so many octets."""
+    """Give the text parts, and parts that could not be cut, together at most so many octets."""
     found: list[Passage] = []
     for number, part in enumerate(parts):
         following = parts[number + 1] if number + 1 < len(parts) else None
@@ -53,8 +54,10 @@ def passages_of(parts: list[Part], most: int) -> list[Passage]:
         is_text = part.type.startswith(b"text/") and part.type != b"text/rfc822-headers"
         if part.enclosed or not (is_text or (part.type.startswith(b"multipart/") and childless)):
             continue
-        found.append(_passage(part, min(part.end, part.start + most)))
-        if len(found) >= _MAX_PASSAGES:
+        end = min(part.end, part.start + most)
+        found.append(_passage(part, end))
+        most -= end - part.start
+        if most <= 0 or len(found) >= _MAX_PASSAGES:
             break
     return found
 
@@ -69,7 +72,18 @@ def _passage(part: Part, end: int) -> Passage:
 
 def without_tags(octets: bytes) -> Text:
     """Turn HTML into plain text, well enough to find lines in it."""
-    plain = _TAG.sub(b"", _LINE_TAG.sub(b"\n", octets))
+    plain = _TAG.sub(b"", _LINE_TAG.sub(b"\n", _without_style(octets)))
     for entity, character in _ENTITIES:
         plain = plain.replace(entity, character)
     return text_of(plain)
+
+
+def _without_style(octets: bytes) -> bytes:
+    """Leave out style sheets, which are no text."""
+    for _ in range(_MAX_STYLES):
+        start = octets.find(b"<style")
+        end = octets.find(b"</style", start)
+        if start < 0 or end < 0:
+            break
+        octets = octets[:start] + octets[end:]
+    return octets

@@ -18,7 +18,7 @@ from backstop.report.octets import MAX_OCTETS, text_of
 from backstop.report.parts import Part, parts_of
 from backstop.report.passages import MAX_PASSAGE, MAX_PROSE, Passage, passages_of
 from backstop.report.recipients import recipients_of
-from backstop.report.returned import from_part, from_spaced_text, from_text, ids_in
+from backstop.report.returned import Search, from_part, from_spaced_text, from_text, ids_in
 
 _HEADER_PARTS: Final = frozenset(
     {
@@ -35,6 +35,7 @@ _MENTIONED_IN_STATUS = re.compile(
     rb"^(?:x-)?original-message-id[ \t]*+:([^\n]*+)", re.IGNORECASE | re.MULTILINE
 )
 _MAX_MENTIONED: Final = 100
+_MAX_STATUS: Final = 16_000
 
 
 def read(message: bytes, reverse_path: str | None) -> Report:
@@ -78,14 +79,16 @@ def _find_returned(
                 break
     if in_part and in_part.message_id:
         return in_part, None
-    for passage in passages or [Passage(parts[0].text, parts[0].start, parts[0].end, b"")]:
-        found = from_text(passage.text, passage.start, min(passage.end, passage.start + MAX_PASSAGE))
+    search = Search()
+    root = parts[0]
+    for passage in passages or [Passage(root.text, root.start, min(root.end, root.start + MAX_PASSAGE), b"")]:
+        found = from_text(passage.text, passage.start, passage.end, search)
         if found and (not in_part or found[0].message_id):
             return found[0], (passage, found[1])
     if in_part:
         return in_part, None
     for passage in passages:
-        spaced = from_spaced_text(passage.text, passage.start, passage.end)
+        spaced = from_spaced_text(passage.text, passage.start, passage.end, search)
         if spaced:
             return spaced, None
     return None, None
@@ -112,7 +115,8 @@ def _mentioned(parts: list[Part], header: Header) -> tuple[str, ...]:
         if not part.enclosed and (
             part.type in STATUS_PARTS or part.type.endswith(b"disposition-notification")
         ):
-            match = _MENTIONED_IN_STATUS.search(part.text.lines, part.start, part.end)
+            end = min(part.end, part.start + _MAX_STATUS)
+            match = _MENTIONED_IN_STATUS.search(part.text.lines, part.start, end)
             if match:
                 values.append(match[1])
     return tuple(dict.fromkeys(ids_in(values)))[:_MAX_MENTIONED]

@@ -7,6 +7,7 @@ line the same. An id is only ever taken from such a header.
 """
 
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from backstop.report.charsets import readable
@@ -14,21 +15,24 @@ from backstop.report.header import MAX_HEADER_LINES, MAX_LINE_OCTETS, Header, fi
 from backstop.report.model import Returned
 from backstop.report.octets import Text, text_of
 
-_MAX_RUNS: Final = 300
+_MAX_RUNS: Final = 200
+_MAX_LINES: Final = 4000
+_MAX_SPACED: Final = 64_000
 _MAX_STRAY_LINES: Final = 3
 _MAX_BLOCK: Final = 256_000
 
-_FIRST_LINE = re.compile(
-    rb"^([ \t>|*#!]{0,40}+)(?:received|return-path|message-id|from|to|cc|date|subject|sender|reply-to|"
+_BEGINNING: Final = (
+    rb"([ \t>|*#!]{0,40}+)(?:received|return-path|message-id|from|to|cc|date|subject|sender|reply-to|"
     rb"mime-version|content-type|content-transfer-encoding|dkim-signature|domainkey-signature|delivered-to|"
     rb"references|in-reply-to|importance|user-agent|thread-topic|thread-index|authentication-results|"
-    rb"arc-[\w-]{1,40}|list-[\w-]{1,40}|resent-[\w-]{1,40}|x-[\w-]{1,60})[ \t]{0,10}:",
-    re.IGNORECASE | re.MULTILINE,
+    rb"arc-[\w-]{1,40}|list-[\w-]{1,40}|resent-[\w-]{1,40}|x-[\w-]{1,60})[ \t]{0,10}:"
 )
+_FIRST_LINE = re.compile(_BEGINNING, re.IGNORECASE)
+_LATER_LINE = re.compile(rb"\n" + _BEGINNING, re.IGNORECASE)  # a literal first octet makes the search fast
 _BLANK_LINES = re.compile(rb"(?:\r*\n)+")
 _NAME = re.compile(rb"[A-Za-z][!-9;-~]{0,79}[ \t]{0,10}:")
 _ID = re.compile(rb"<\s*([^<>\s]{1,900})\s*>")
-_BARE_ID = re.compile(rb"[^<>\s]{1,900}\Z")
+_BARE_ID = re.compile(rb"[^<>\s@]{1,450}@[^<>\s@]{1,450}\Z")
 
 _TELLING: Final = frozenset({b"message-id", b"received", b"return-path", b"from"})
 _KNOWN: Final = _TELLING | {
@@ -50,6 +54,14 @@ _OF_REPORTS: Final = frozenset(
 )
 
 
+@dataclass(slots=True)
+class Search:
+    """What is left to look at in one message: beginnings of headers, and their lines."""
+
+    runs: int = _MAX_RUNS
+    lines: int = _MAX_LINES
+
+
 def from_part(text: Text, start: int, end: int) -> Returned | None:
     """Read the header a part holds, whatever it lacks; None if there is none."""
     run = _run(text.lines, start, min(end, start + _MAX_BLOCK), b"")
@@ -59,26 +71,28 @@ def from_part(text: Text, start: int, end: int) -> Returned | None:
     return _returned(text.raw[start:run], fields)
 
 
-def from_text(text: Text, start: int, end: int) -> tuple[Returned, int] | None:
+def from_text(text: Text, start: int, end: int, search: Search) -> tuple[Returned, int] | None:
     """Find the first header in running text, and where it begins.
 
     A mere summary (From, To, Subject, Date) only counts when no whole header of the same message follows.
     """
     summary: tuple[Returned, int] | None = None
     at = start
-    for _ in range(_MAX_RUNS):
-        match = _FIRST_LINE.search(text.lines, at, end)
+    while search.runs > 0 and search.lines > 0:
+        search.runs -= 1
+        match = _FIRST_LINE.match(text.lines, at, end) or _LATER_LINE.search(text.lines, max(at - 1, 0), end)
         if not match:
             break
-        prefix = match[1]
-        stop = _run(text.lines, match.start(), min(end, match.start() + _MAX_BLOCK), prefix)
+        prefix, begin = match[1], match.start(1)
+        stop = _run(text.lines, begin, min(end, begin + _MAX_BLOCK), prefix)
         at = max(stop, match.end())
-        block = _without_prefix(text.raw[match.start() : stop], prefix)
+        search.lines -= text.lines.count(b"\n", begin, at)
+        block = _without_prefix(text.raw[begin:stop], prefix)
         leveled = block if text.raw is text.lines else text_of(block).lines
         fields = fields_of(leveled, 0, len(leveled))
         if not _is_header(fields):
             continue
-        found = (_returned(block, fields), match.start())
+        found = (_returned(block, fields), begin)
         if not _is_whole(fields):
             summary = summary or found
         elif summary and summary[0].message_id not in {"", found[0].message_id}:
@@ -88,10 +102,10 @@ def from_text(text: Text, start: int, end: int) -> tuple[Returned, int] | None:
     return summary
 
 
-def from_spaced_text(text: Text, start: int, end: int) -> Returned | None:
+def from_spaced_text(text: Text, start: int, end: int, search: Search) -> Returned | None:
     """Find a header that has got a blank line after every line. It must have an id to be believed."""
-    single = _BLANK_LINES.sub(b"\n", text.lines[start:end])
-    found = from_text(Text(single, single), 0, len(single))
+    single = _BLANK_LINES.sub(b"\n", text.lines[start : min(end, start + _MAX_SPACED)])
+    found = from_text(Text(single, single), 0, len(single), search)
     return found[0] if found and found[0].message_id else None
 
 
@@ -105,8 +119,8 @@ def id_of(value: bytes) -> str:
     match = _ID.search(value)
     if match:
         return match[1].decode("utf-8", "replace")
-    bare = _BARE_ID.match(value)
-    return bare[0].decode("utf-8", "replace") if bare else ""
+    match = _BARE_ID.match(value) or _ID.search(value.replace(b" ", b""))
+    return match[match.lastindex or 0].decode("utf-8", "replace") if match else ""
 
 
 def _run(lines: bytes, start: int, end: int, prefix: bytes) -> int:

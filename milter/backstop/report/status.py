@@ -10,12 +10,13 @@ from backstop.report.model import ReportedRecipient
 
 MAX_RECIPIENTS: Final = 1000
 
-_MAX_LINES: Final = 10_000
+_MAX_LINES: Final = 6000
+_MAX_OCTETS: Final = 256_000
 _MAX_ADDRESS: Final = 1000
 
 _FIELD = re.compile(
     rb"^(?:(final-recipient|original-recipient|action|status|x-original-message-id|original-message-id)"
-    rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)|\r*$)",
+    rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)|(?:\r*\n)++)",
     re.IGNORECASE | re.MULTILINE,
 )
 _STATUS = re.compile(rb"([245])[. ]{1,3}(\d{1,3})[. ]{1,3}(\d{1,3})")
@@ -27,7 +28,7 @@ def status_recipients(octets: bytes) -> tuple[ReportedRecipient, ...]:
     """Read the recipients; the original address where both are given, as that one was written to."""
     found: list[ReportedRecipient] = []
     fields: dict[bytes, bytes] = {}
-    for match in islice(_FIELD.finditer(octets), _MAX_LINES):
+    for match in islice(_FIELD.finditer(octets[:_MAX_OCTETS]), _MAX_LINES):
         if match[1]:
             name = match[1].lower()
             if name in fields and name != b"status":
