@@ -597,3 +597,19 @@ def test_a_key_that_no_longer_signs_learns_no_longer_lifetime():
 def test_no_secret_is_in_what_is_said():
     for ring in (ring_of(GOOD), rotate(ring_of(GOOD), TODAY)):
         assert SECRET not in repr(ring) + repr(ring.keys)
+
+
+def test_what_a_killed_command_left_was_closed_to_its_own_user(tmp_path, monkeypatch):
+    """It had the mode of the key file already, 0400: no later command could write it."""
+    path = tmp_path / "keys.toml"
+    modes = []
+    replace_file = Path.replace
+
+    def spied(self, target):
+        modes.append(stat.S_IMODE(self.stat().st_mode))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", spied)
+    write(path, new_key(KeyRing(()), ["*"], TODAY, 11))
+    assert modes == [0o600]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o400

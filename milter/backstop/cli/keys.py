@@ -200,11 +200,15 @@ def _described(key: "Key") -> str:
 
 
 def _say_what_counts(path: Path) -> None:
+    from backstop.keyfile import SERVICE
+
     try:
         owner = path.owner()
     except (KeyError, OSError):
         owner = "an unknown user"
     output.say(f"The file belongs to {owner}. `systemctl reload backstop` makes it count.")
+    if owner != SERVICE:
+        output.say(f"A service that runs as {SERVICE} cannot read it: chown {SERVICE} {path}")
 
 
 def _configured(arguments: argparse.Namespace) -> tuple[Path, int]:

@@ -3,7 +3,7 @@
 import argparse
 import os
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from backstop.cli import output
 from backstop.cli.keys import add_keys
@@ -101,8 +101,16 @@ def _check(arguments: argparse.Namespace) -> int:
 def _sentence(found: dict[str, object]) -> str:
     if "kind" not in found:
         return f"{found['state']}: {found['address']} carries no tag"
-    what = f"{found['kind']} of {found['inner']}, key {found['key']}"
-    return f"{found['state']}: {what}, last day {found['last_day']}"
+    state = str(found["state"])
+    end = _WHY_BAD.get(state, f"last day {found['last_day']}")
+    return f"{state}: {found['kind']} of {found['inner']}, key {found['key']}, {end}"
+
+
+_WHY_BAD: Final = {
+    "forged": "which did not make it, or long ago",
+    "unknown-key": "which is not in the key file or is retired",
+}
+"""The day in such a tag is anybody's word."""
 
 
 def _last_day(tag: "Tag", today: int) -> int:

@@ -14,9 +14,10 @@ from backstop.keyfile.changes import (
     rotate,
 )
 from backstop.keyfile.reader import KeyFileError, load, parse, read
-from backstop.keyfile.writer import text_of, write
+from backstop.keyfile.writer import SERVICE, text_of, write
 
 __all__ = [
+    "SERVICE",
     "KeyFileError",
     "TagsUnderWay",
     "import_key",

@@ -57,11 +57,11 @@ def _replace(path: Path, content: bytes) -> None:
         try:
             os.ftruncate(descriptor, 0)
             os.fchown(descriptor, owner, group)
-            os.fchmod(descriptor, mode)
             file.write(content)
             file.flush()
             os.fsync(descriptor)
             beside.replace(path)
+            os.fchmod(descriptor, mode)  # last: what a killed command leaves behind must be open to the next
         except OSError:
             beside.unlink(missing_ok=True)
             raise
