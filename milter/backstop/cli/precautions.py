@@ -27,7 +27,7 @@ def does_not_fit(config: Config, domain: str, settings: DomainSettings) -> str:
     if key is not None and settings.lifetime > key.max_lifetime:
         return (
             f"lifetime {settings.lifetime}d is longer than the {key.max_lifetime}d key {key.number} knows;"
-            " raise its max_lifetime in the key file first"
+            f" give `backstop key lifetime {settings.lifetime}d` first"
         )
     return ""
 
