@@ -63,11 +63,13 @@ class GraceWatch:
         self._running_since = day_of(running_since)
         self._last: dict[str, _View] = {}
         self._told = False
+        self._pause = EVERY
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="grace-watch", daemon=True)
 
     def start(self) -> None:
-        """Begin to look, in a thread of its own: call it after the fork, with signals blocked."""
+        """Look once, before any mail is judged, and start the thread: after the fork, signals blocked."""
+        self._pause = self._try()
         self._thread.start()
 
     def stop(self) -> None:
@@ -100,13 +102,16 @@ class GraceWatch:
         self._tell(today)
 
     def _run(self) -> None:
-        pause = 0.0
-        while not self._stopping.wait(pause):
-            try:
-                self.look(time.time())
-                pause = EVERY
-            except StoreUnavailable:  # it is logged where the messages miss it
-                pause = AGAIN
+        while not self._stopping.wait(self._pause):
+            self._pause = self._try()
+
+    def _try(self) -> float:
+        """Look; seconds until the next time."""
+        try:
+            self.look(time.time())
+        except StoreUnavailable:  # it is logged where the messages miss it
+            return AGAIN
+        return EVERY
 
     def _domains(self) -> Iterator[str]:
         yield from self._config.domains
