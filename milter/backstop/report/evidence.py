@@ -76,11 +76,11 @@ def field_marks(header: Header) -> set[Mark]:
         marks.add(Mark.FAILED_RECIPIENTS)
     if b"(failure)" in submitted:
         marks.add(Mark.FAILURE)
-    if wording.is_mailer(address, name):
+    if wording.is_mailer(address, name) and b"x-ms-journal-report" not in header:
         marks.add(Mark.MAILER_FROM)
     elif wording.is_robot(address, name):
         marks.add(Mark.ROBOT_FROM)
-    if wording.is_answer(subject):
+    if wording.is_answer(subject) and not wording.is_daemon(address):
         marks.add(Mark.ANSWER)
     if wording.says_bounce_in_subject(subject):
         marks.add(Mark.BOUNCE_SUBJECT)
@@ -95,13 +95,13 @@ def text_marks(said: str, header: Header) -> set[Mark]:
     marks = reply_wording(folded)
     if wording.says_bounce(folded):
         marks.add(Mark.BOUNCE_WORDING)
-    own = set(addresses_in(readable(header.first(b"to")))) | set(
-        addresses_in(readable(header.first(b"from")))
-    )
-    if _REPLY_CODE.search(folded) or any(
-        address not in own for address in addresses_in(folded[:_MAX_SEARCHED])
-    ):
-        marks.add(Mark.NAMES_FAILURE)
+    if _REPLY_CODE.search(folded):
+        marks.add(Mark.NAMES_CODE)
+    known = addresses_in(readable(header.first(b"to"))) + addresses_in(readable(header.first(b"from")))
+    domains = {address.rpartition("@")[2] for address in known}
+    named = addresses_in(folded[:_MAX_SEARCHED])
+    if any(address.rpartition("@")[2] not in domains for address in named):
+        marks.add(Mark.NAMES_ADDRESS)
     return marks
 
 
@@ -112,9 +112,7 @@ def author_of(header: Header) -> tuple[str, str]:
     if bracket:
         return rest.partition(">")[0].strip().lower(), name.strip(' "')
     found = addresses_in(value)
-    if not found:
-        return value.strip().lower(), value
-    return found[0], value
+    return (found[0] if found else value.partition("(")[0].strip().lower()), value
 
 
 def is_returned_to_author(header: Header, returned: Returned) -> bool:

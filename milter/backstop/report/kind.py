@@ -23,7 +23,8 @@ _BEARING: Final = frozenset(
     }
 )
 _WORDED: Final = frozenset({Mark.BOUNCE_SUBJECT, Mark.BOUNCE_WORDING})
-_SPECIFIC: Final = frozenset({Mark.NULL_SENDER, Mark.RETURNED, Mark.NAMES_FAILURE})
+_SPECIFIC: Final = frozenset({Mark.RETURNED, Mark.NAMES_CODE, Mark.NAMES_ADDRESS})
+_PROGRAMS: Final = frozenset({Mark.MAILER_FROM, Mark.ROBOT_FROM})
 _RESPONDER: Final = frozenset({Mark.AUTO_REPLY_FIELD, Mark.AUTO_REPLY_SUBJECT})
 _AUTOMATIC: Final = _RESPONDER | {Mark.AUTO_REPLIED}
 
@@ -55,34 +56,43 @@ def _is_hard_bounce(marks: AbstractSet[Mark]) -> bool:
 
 
 def _is_challenge(marks: AbstractSet[Mark]) -> bool:
-    if Mark.CHALLENGE_FIELD in marks:
-        return True
-    if Mark.CHALLENGE_WORDING not in marks or (Mark.LIST_MAIL in marks and Mark.NULL_SENDER not in marks):
+    """Two of three: it says so before the text, it says so in the text, a program sent it."""
+    if Mark.LIST_MAIL in marks and Mark.NULL_SENDER not in marks:
         return False
-    return Mark.CHALLENGE_SUBJECT in marks or (
-        bool(marks & _AUTOMATIC | marks & {Mark.NULL_SENDER}) and Mark.BOUNCE_SUBJECT not in marks
-    )
+    is_sent_by_program = bool(marks & (_AUTOMATIC | {Mark.NULL_SENDER})) and Mark.BOUNCE_SUBJECT not in marks
+    return [Mark.CHALLENGE_SUBJECT in marks, Mark.CHALLENGE_WORDING in marks, is_sent_by_program].count(
+        True
+    ) > 1
 
 
 def _is_worded_bounce(marks: AbstractSet[Mark]) -> bool:
-    """Wording of a bounce, and something beside it that a person who quotes one would not have."""
+    """Wording of a bounce, and beside it what a person who quotes one, or a forger, would not have."""
     worded = marks & _WORDED
-    if not worded or not marks & _SPECIFIC:
+    if not worded or (marks & _RESPONDER and Mark.RETURNED not in marks):
         return False
     if Mark.PROGRAM_ATTACHED in marks and Mark.RETURNED not in marks:
         return False
-    if Mark.NULL_SENDER not in marks:
-        if Mark.ANSWER in marks:
-            return False
-        if Mark.LIST_MAIL in marks:
-            return worded == _WORDED and {Mark.ROBOT_FROM, Mark.RETURNED_TO_AUTHOR} <= marks
-    if Mark.MAILER_FROM in marks:
-        return True
     if Mark.NULL_SENDER in marks:
-        return not marks & _RESPONDER and (Mark.AUTO_REPLY_WORDING not in marks or worded == _WORDED)
+        return Mark.MAILER_FROM in marks or _is_told_to_null_sender(marks)
+    if Mark.ANSWER in marks:
+        return False
+    if Mark.LIST_MAIL in marks:
+        return worded == _WORDED and Mark.RETURNED_TO_AUTHOR in marks and bool(marks & _PROGRAMS)
+    if Mark.MAILER_FROM in marks:
+        return bool(marks & {Mark.RETURNED, Mark.NAMES_CODE}) or (
+            Mark.BOUNCE_SUBJECT in worded and Mark.NAMES_ADDRESS in marks
+        )
     if Mark.RETURNED_TO_AUTHOR in marks:
         return worded == _WORDED or Mark.ROBOT_FROM in marks
     return worded == _WORDED and {Mark.ROBOT_FROM, Mark.RETURNED} <= marks
+
+
+def _is_told_to_null_sender(marks: AbstractSet[Mark]) -> bool:
+    """The null sender alone is no mail server: responders use it too."""
+    worded = marks & _WORDED
+    if Mark.AUTO_REPLY_WORDING in marks and worded != _WORDED:
+        return False
+    return worded == _WORDED or bool(marks & _SPECIFIC) or Mark.ROBOT_FROM in marks
 
 
 def _is_returned_mail(marks: AbstractSet[Mark]) -> bool:
@@ -96,7 +106,11 @@ def _is_returned_mail(marks: AbstractSet[Mark]) -> bool:
 
 def _is_auto_reply(marks: AbstractSet[Mark]) -> bool:
     if marks & _AUTOMATIC:
-        return Mark.LIST_MAIL not in marks or Mark.NULL_SENDER in marks or Mark.AUTO_REPLIED in marks
-    if Mark.AUTO_REPLY_WORDING not in marks or Mark.LIST_MAIL in marks:
+        return Mark.LIST_MAIL not in marks or bool(marks & {Mark.NULL_SENDER, Mark.AUTO_REPLIED})
+    if Mark.LIST_MAIL in marks:
         return False
-    return bool(marks & {Mark.NULL_SENDER, Mark.MAILER_FROM}) or Mark.ANSWER in marks
+    if Mark.ABSENCE in marks:
+        return True
+    return Mark.AUTO_REPLY_WORDING in marks and bool(
+        marks & {Mark.NULL_SENDER, Mark.MAILER_FROM, Mark.ANSWER}
+    )

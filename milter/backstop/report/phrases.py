@@ -463,6 +463,9 @@ REPLY_TEXTS: Final = (
 """In the text of automatic answers."""
 
 CHALLENGE_TEXTS: Final = (
+    "is being held because",
+    "to release your message for delivery",
+    "verifies that your message is legitimate",
     "confirm that you sent",
     "confirm you sent",
     "confirm that you are a real",

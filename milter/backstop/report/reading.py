@@ -71,15 +71,18 @@ def _find_returned(
     parts: list[Part], passages: list[Passage]
 ) -> tuple[Returned | None, tuple[Passage, int] | None]:
     """Find the returned header, and where in which passage it begins if it stands in running text."""
+    search = Search()
     in_part: Returned | None = None
     for part in parts:
         if part.type in _HEADER_PARTS and not part.enclosed:
             in_part = from_part(part.text, part.start, part.end)
             if in_part:
                 break
+            late = from_text(part.text, part.start, min(part.end, part.start + MAX_PASSAGE), search)
+            if late:
+                return late[0], None
     if in_part and in_part.message_id:
         return in_part, None
-    search = Search()
     root = parts[0]
     for passage in passages or [Passage(root.text, root.start, min(root.end, root.start + MAX_PASSAGE), b"")]:
         found = from_text(passage.text, passage.start, passage.end, search)

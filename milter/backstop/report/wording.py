@@ -5,31 +5,36 @@ bounce.
 """
 
 import re
+from typing import Final
 
 from backstop.report.phrases import BOUNCE_SUBJECTS, BOUNCE_TEXTS
 
-_MAILER_LOCAL = re.compile(
-    r"""(?: mailer[-_. ]?d(?:ae|e|ea)mon | mail[-_. ]?d(?:ae|e|ea)mon | post[-_. ]?(?:master|office)
-      | mail[-_. ]?deliver[-_. ]?\w* | mailer | mdaemon | mmdf | smtp-?d(?:aemon)? | ndr(?:agent)? | dsn
-      | electronic[-_. ]postmaster | double-bounce | bounce-?daemon | microsoftexchange[0-9a-f]{16,40}
-      | non-?deliver(?:y|able) | undeliver(?:ed|able)\w* ) [-_.\d]{0,20}""",
+MAX_ADDRESS: Final = 500
+
+_DAEMON_LOCAL = re.compile(
+    r"""(?: mail(?:er)?[-_. ]?d(?:ae|e|ea)mon | mail[-_. ]?deliver[-_. ]?\w* | smtp-?daemon | mdaemon | mmdf
+          | double-bounce | bounce-?daemon | non-?deliver(?:y | able) | undeliver(?:ed | able)\w*
+          | ndr(?:agent)? | microsoftexchange[0-9a-f]{16,40}
+        ) [-_.\d]{0,20}""",
     re.IGNORECASE | re.VERBOSE,
 )
+_POSTMASTER_LOCAL = re.compile(r"(?:electronic[-_. ])?post[-_. ]?master[-_.\d]{0,20}", re.IGNORECASE)
 _MAILER_NAME = re.compile(
     r"""mail(?:er)?[- ]?(?:deliver\w* | daemon | administrator | system | router | transport | subsystem)
-      | delivery[ ](?:status | failure | report | service | agent | subsystem | system | notification)
-      | postmaster | system[ ](?:administrator | attendant) | microsoft[ ](?:outlook | exchange)
-      | non[- ]?delivery | ndr[ ]agent | undeliver | returned[ ]mail | interscan | mailmarshal
-      | memo[ ]service | courier[ ]mail[ ]server""",
+      | delivery[ ](?:status[ ]notif\w* | agent | subsystem)
+      | system[ ](?:administrator | attendant) | microsoft[ ](?:outlook | exchange) | courier[ ]mail[ ]server
+      | postmaster | non[- ]?delivery | ndr[ ]agent | undeliver | returned[ ]mail | memo[ ]service
+      | interscan | mailmarshal""",
     re.IGNORECASE | re.VERBOSE,
 )
 _ROBOT_LOCAL = re.compile(
-    r"""root | administrator | sysadmin | admin | system | mail | smtp | mailsystem | bounces? | uucp | daemon
-      | no[-_.]?reply | do[-_.]?not[-_.]?reply | mail[-_.]?(?:gate(?:way)? | server | admin) | gateway
-      | notifications? | notify | delivery | exchange | listserv | majordomo | lsmtp | antivirus | virus
-      | mailsweeper | imss | interscan\w* | mailmarshal | support | helpdesk
-      | [\w.-]{1,40}-(?:admin | owner | bounces? | request) | owner-[\w.-]{1,40}
-      | bounces?[-+=][^@]{1,100}""",
+    r"""root | daemon | uucp | system | sysadmin | admin | administrator | support | helpdesk
+      | mail | mailer | smtp | smtpd | dsn | postoffice | delivery | exchange | gateway
+      | mail[-_.]?(?:system | server | gate | gateway | admin | sweeper | marshal) | imss | interscan\w*
+      | antivirus | virus | notify | notifications? | no[-_.]?reply | do[-_.]?not[-_.]?reply
+      | listserv | lsmtp | majordomo | owner-[\w.-]{1,40}
+      | [\w.-]{1,40}-(?:admin | owner | bounces? | request)
+      | bounces? | bounces?[-+=][^@]{1,100}""",
     re.IGNORECASE | re.VERBOSE,
 )
 _ANSWER = re.compile(
@@ -37,17 +42,22 @@ _ANSWER = re.compile(
 )
 
 
+def is_daemon(address: str) -> bool:
+    """Claim that no person writes from an address."""
+    return bool(_DAEMON_LOCAL.fullmatch(_local(address)))
+
+
 def is_mailer(address: str, name: str) -> bool:
     """Claim that a mail server wrote the message: by the address, or by the name beside a robot's address."""
-    local = address.partition("@")[0]
-    if _MAILER_LOCAL.fullmatch(local):
+    local = _local(address)
+    if _DAEMON_LOCAL.fullmatch(local) or _POSTMASTER_LOCAL.fullmatch(local):
         return True
     return bool(_MAILER_NAME.search(name) and (not local or _ROBOT_LOCAL.fullmatch(local)))
 
 
 def is_robot(address: str, name: str) -> bool:
     """Claim that a program may have written the message."""
-    local = address.partition("@")[0]
+    local = _local(address)
     return not local or bool(_ROBOT_LOCAL.fullmatch(local) or _MAILER_NAME.search(name))
 
 
@@ -65,3 +75,8 @@ def says_bounce_in_subject(subject: str) -> bool:
 def says_bounce(folded: str) -> bool:
     """Claim that a text, in folded case and with single spaces, tells of a message that was not delivered."""
     return any(phrase in folded for phrase in BOUNCE_TEXTS)
+
+
+def _local(address: str) -> str:
+    """Take the local part, out of the path of a UUCP address if it is one."""
+    return address[:MAX_ADDRESS].partition("@")[0].rpartition("!")[2].partition("%")[0]
