@@ -103,7 +103,6 @@ class Service:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._made = time.time()
-        self._open: set[int] = set()
         self._store: Store
         self._gather: Gather
         self._journal: Journal
@@ -138,11 +137,6 @@ class Service:
         self._journal.start()
         self._watch.start()
 
-    @property
-    def open_connections(self) -> int:
-        """How many milter connections are open now."""
-        return len(self._open)
-
     def finish(self) -> None:
         """Write what waits to be written; for at most a second."""
         self._watch.stop()
@@ -168,7 +162,6 @@ class Service:
     ) -> Connection:
         connection = Connection(Session(self._config.site, self._gather, reads=reads), enough)
         ctx.setpriv(connection)
-        self._open.add(id(ctx))
         return connection
 
     def _connection(self, ctx: Any) -> Connection:
@@ -264,7 +257,6 @@ class Service:
             return self._answer_to_bug(ctx, connection)
 
     def _close(self, ctx: Any) -> int:
-        self._open.discard(id(ctx))
         ctx.setpriv(None)
         return int(milter.CONTINUE)
 

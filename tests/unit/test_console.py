@@ -24,12 +24,12 @@ def lines(environment: dict[str, str], **fields: object) -> list[str]:
         ("two words", '"two words"'),
         ('say "so"', r'"say \"so\""'),
         ("a=b", '"a=b"'),
-        ("back\\slash", r"back\\slash"),
-        ("line\nfeed", r"line\nfeed"),
-        ("\x1b[31m\r\x00\x7f", r"\x1b[31m\r\x00\x7f"),
-        ("a\u2028b\u202ec", r"a\u2028b\u202ec"),
-        ("\udce9", r"\xe9"),
-        ("müller", "müller"),
+        ("back\\slash", r'"back\\slash"'),
+        ("line\nfeed", r'"line\\nfeed"'),
+        ("\x1b[31m\r\x00\x7f", r'"\\x1b[31m\\r\\x00\\x7f"'),
+        ("a\u2028b\u202ec", r'"a\\u2028b\\u202ec"'),
+        ("\udce9", r'"\\xe9"'),
+        ("müller", '"müller"'),
     ],
 )
 def test_a_value_is_one_word(value: object, shown: str) -> None:

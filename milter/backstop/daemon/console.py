@@ -7,17 +7,12 @@ import os
 import select
 import sys
 from collections.abc import Mapping
-from enum import IntEnum
+from typing import Final
 
-from backstop.plain import plain
+from backstop.journal import Priority, shown
 
-
-class Priority(IntEnum):
-    """As syslog(3) numbers them."""
-
-    ERROR = 3
-    WARNING = 4
-    INFO = 6
+MAX_VALUE: Final = 2000
+"""Characters of one value: a fault of the configuration with its cure."""
 
 
 class Console:
@@ -43,7 +38,7 @@ class Console:
     def _write(self, priority: Priority, event: str, fields: dict[str, object]) -> None:
         if self._dropped:
             fields = {**fields, "lines_dropped": self._dropped}
-        words = [event, *(f"{name}={_shown(str(value))}" for name, value in fields.items())]
+        words = [event, *(f"{name}={shown(str(value), MAX_VALUE)}" for name, value in fields.items())]
         mark = f"<{priority.value}>" if self._priorities else ""
         octets = _bounded(f"{mark}{' '.join(words)}".encode("utf-8", "backslashreplace"))
         if not select.select([], [self._descriptor], [], 0)[1]:
@@ -62,14 +57,6 @@ def _bounded(octets: bytes) -> bytes:
     if len(octets) >= select.PIPE_BUF:
         octets = octets[: select.PIPE_BUF - 4].decode("utf-8", "ignore").encode() + b"..."
     return octets + b"\n"
-
-
-def _shown(value: str) -> str:
-    """Quoted where a blank or a quote would make it several words; what is not printable is escaped."""
-    shown = plain(value.replace("\\", "\\\\"))
-    if shown and not any(mark in shown for mark in ' "='):
-        return shown
-    return '"' + shown.replace('"', '\\"') + '"'
 
 
 def to_terminal(text: str) -> None:
