@@ -145,22 +145,23 @@ def _tell(known: "Known", result: "Readiness", found: "Effective", today: int, d
 
     output.say(f"{known.domain}: {result.sentence}")
     output.say(f"now: unproved = {found.value('actions.unproved')}, from {found.origin('actions.unproved')}")
-    for number, text in enumerate(result.against):
-        if number == 0:
-            output.say()
-            output.say("What stands against it today:")
-        output.say(f"- {text}")
-    for number, text in enumerate(result.advice):
-        if number == 0:
-            output.say()
-            output.say("What to know besides:")
-        output.say(f"- {text}")
+    if len(result.against) > 1:  # one alone is the sentence's
+        _tell_list("What stands against it today:", result.against)
+    _tell_list("What to know besides:", result.advice)
     output.say()
     _tell_bounces(ready.by_week(known, today, days), ready.figures(known, today - days + 1, today), days)
     output.say()
     _tell_sent(known, today, days)
-    _tell_senders("untagged mail is under way of (their bounces need no tag until then)", known.under_way)
-    _tell_senders("mail left untagged by other hosts of (last such bounce)", known.elsewhere)
+    _tell_senders("senders with untagged mail under way", "their bounces need no tag until", known.under_way)
+    _tell_senders("senders whose mail left by other hosts, untagged", "last such bounce", known.elsewhere)
+
+
+def _tell_list(heading: str, texts: tuple[str, ...]) -> None:
+    if texts:
+        output.say()
+        output.say(heading)
+    for text in texts:
+        output.say(f"- {text}")
 
 
 def _tell_bounces(weeks: "list[Figures]", total: "Figures", days: int) -> None:
@@ -172,6 +173,7 @@ def _tell_bounces(weeks: "list[Figures]", total: "Figures", days: int) -> None:
     headings = ("bounces from", "genuine with tag", "genuine without", "tagged", "no proof")
     rows = [_row(date_text(one.day), one) for one in weeks]
     output.table(headings, [*rows, _row(f"{days} days", total)])
+    output.say('"no proof": with neither a tag nor other proof; these are what enforcing keeps out')
 
 
 def _row(name: str, one: "Figures") -> tuple[str, ...]:
@@ -194,13 +196,13 @@ def _tell_sent(known: "Known", today: int, days: int) -> None:
             output.say(f"  {count}: {REASONS.get(reason, reason)}")
 
 
-def _tell_senders(what: str, senders: "tuple[Sender, ...]") -> None:
+def _tell_senders(who: str, when: str, senders: "tuple[Sender, ...]") -> None:
     from backstop.cli.times import moment_text
 
     if not senders:
         return
     output.say()
-    output.table((what, ""), [(one.name, moment_text(one.moment)) for one in senders[:MAX_SENDERS]])
+    output.table((who, when), [(one.name, moment_text(one.moment)) for one in senders[:MAX_SENDERS]])
     if len(senders) > MAX_SENDERS:
         output.say(f"and {len(senders) - MAX_SENDERS} more; --json names them")
 
