@@ -40,7 +40,7 @@ def mail_host(form: str) -> MailHost:
     need("postconf")
     if reason := why_not():
         pytest.skip(reason)
-    return MailHost(form, top=NO_LIMITS, settings=('proof = ["tag"]',))
+    return MailHost(form, top=NO_LIMITS)
 
 
 @pytest.fixture(scope="module")
