@@ -8,8 +8,8 @@
     start = "ok"          # or "fail", "die", "hang": what a worker does at its start
 
 The recipient says what happens: `<who@...>` is refused with the tag and the worker's process id in the text,
-`<slow-SECONDS@...>` makes the end of message last that long, `<die@...>` kills the worker; others are
-accepted, and the end of message adds a header `X-Worker: TAG PID`.
+`<slow-SECONDS@...>` makes the end of message last that long, `<die@...>` kills the worker, `<bug@...>` lets a
+thread of it end by a bug; others are accepted, and the end of message adds a header `X-Worker: TAG PID`.
 """
 
 import os
@@ -77,6 +77,8 @@ class StandIn:
             return int(milter.REJECT)
         if name == "die":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "bug":
+            threading.Thread(target=_fail).start()
         if name == "slow":
             context.setpriv(float(number))
         return int(milter.CONTINUE)
@@ -89,6 +91,10 @@ class StandIn:
 
 def _go_on(_context: Any, *_words: Any) -> int:
     return int(milter.CONTINUE)
+
+
+def _fail() -> None:
+    raise RuntimeError("told to fail in a thread")
 
 
 def build(path: Path) -> Blueprint:

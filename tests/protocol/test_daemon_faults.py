@@ -1,5 +1,6 @@
 """Workers and parents that fall, freeze or never start."""
 
+import contextlib
 import os
 import signal
 import time
@@ -62,6 +63,17 @@ def test_a_worker_that_falls_in_a_callback_costs_its_own_sessions(stand_in: Daem
         with stand_in.session() as session:
             assert session.send(GOOD).accepted
     assert not stand_in.ended()
+
+
+def test_a_worker_whose_thread_ended_by_a_bug_served_on_without_it(stand_in: Daemon) -> None:
+    """Without the journal's threads nothing was logged or counted, and Redis stayed away for good."""
+    stand_in.start()
+    with contextlib.suppress(Hangup), stand_in.session() as session:
+        session.send(Message("<a@remote.example>", ("<bug@example.com>",)))
+    wait_for(lambda: "worker_fell" in stand_in.log_text(), 5, "the end of the worker")
+    assert "told to fail in a thread" in stand_in.log_text()
+    with stand_in.session() as session:
+        assert session.send(GOOD).accepted
 
 
 def test_the_workers_of_a_killed_parent_finish_and_a_new_parent_starts(stand_in: Daemon) -> None:

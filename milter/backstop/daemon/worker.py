@@ -60,6 +60,7 @@ def run(
     try:
         _leave_parent(to_close)
         _stay_on(core)
+        threading.excepthook = _fall
         service.install()
         service.start()
         channel.sendall(READY)
@@ -130,6 +131,13 @@ def _drain(own: object, channel: socket.socket, seconds: float) -> None:
                 parent = []
         # Looking costs the sessions a little of the interpreter's lock, so look seldom in a long drain.
         pause = 0.02 if quiet else min(pause * 1.2, 0.25)
+
+
+def _fall(fault: threading.ExceptHookArgs) -> None:
+    """A thread beside the callbacks has a bug: without it nothing would be logged, or asked of Redis again."""
+    threading.__excepthook__(fault)
+    sys.stderr.flush()
+    os._exit(os.EX_SOFTWARE)  # the parent puts another worker in our place
 
 
 def _exit(status: int) -> NoReturn:
