@@ -68,6 +68,8 @@ class Judge(Enum):
     """A milter that lets everything through."""
     BACKSTOP = "backstop"
     """tag = reject, unproved = reject, proof = tag, tag_form = prvs, strip = mta."""
+    READER = "reader"
+    """The same with every kind of proof: what an untagged bounce returns is read before it is refused."""
     ANY = "any"
     """Another milter: it is timed, not examined."""
 
@@ -120,7 +122,9 @@ def expected(scenario: Scenario, judge: Judge) -> Sequence[str]:
     """The right verdicts; none when every verdict will do."""
     if judge is Judge.ANY:
         return ()
-    if judge is Judge.BACKSTOP:
+    if judge is Judge.READER and scenario.name == "untagged":
+        return ("eom:550",)
+    if judge in (Judge.BACKSTOP, Judge.READER):
         return scenario.verdicts
     return ("mta", "mta+rcpt:continue") if scenario.is_refused else ("eom:accept",)
 

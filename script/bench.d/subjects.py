@@ -20,6 +20,8 @@ from processes import cpu_seconds, pss_mb, running, tree, wait_until
 PROFILES: Final = {
     # No memory of sent mail, no check that asks DNS or reads a body.
     "gate": 'proof = ["tag"]\nactions = { tag = "reject", unproved = "reject" }\n',
+    # Everything that is on by default: outgoing mail is remembered, untagged bounces are read.
+    "full": 'actions = { tag = "reject", unproved = "reject" }\n',
 }
 
 CONFIGURATION: Final = """\
@@ -41,6 +43,9 @@ grace = "0d"
 """
 
 KEYS: Final = """\
+[memory]
+secret_hex = "{secret}"
+
 [[key]]
 number = {number}
 secret_hex = "{secret}"
@@ -122,4 +127,5 @@ def backstop(workers: int, profile: str, secret: bytes, parent: Path) -> Iterato
     ):
         wait_until(lambda: len(tree(process.pid)) > workers, process, log)
         name = f"backstop, {workers} worker" + ("s" if workers > 1 else "")
-        yield Subject(name, Judge.BACKSTOP, folder / "milter.sock", process, redis)
+        judge = Judge.READER if profile == "full" else Judge.BACKSTOP
+        yield Subject(name, judge, folder / "milter.sock", process, redis)
