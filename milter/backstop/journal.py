@@ -128,6 +128,8 @@ class Journal:
             self._behind.count(record.domain, record.counters, now)
             if record.untagged is not None:
                 self._behind.untagged(*record.untagged)
+            if record.elsewhere:
+                self._behind.elsewhere(record.domain, record.elsewhere, now)
             if record.notable:
                 self._events.append(record)
                 self._put(record)

@@ -203,7 +203,8 @@ class Record:
 
     `counters` are the names that go up by one for `domain`. `notable` records are logged and shown as
     events, the others only counted. `untagged` names a sender whose mail went out without a tag, and
-    until when (seconds since 1970) its bounces may come back so.
+    until when (seconds since 1970) its bounces may come back so; `elsewhere` one whose mail left by another
+    host, as its bounce shows.
     """
 
     domain: str
@@ -219,6 +220,7 @@ class Record:
     reply: str = ""
     reason: str = ""
     untagged: tuple[str, float] | None = None
+    elsewhere: str = ""
 
 
 @value

@@ -31,6 +31,8 @@ ALLOWED = {
         "hdel",
         "xadd",
         "set",
+        "zadd",
+        "zremrangebyrank",
     ),
 }
 
@@ -331,3 +333,47 @@ def test_no_command_is_used_but_those_allowed(redis_server):
         used = {name.removeprefix("cmdstat_") for name in client.info("commandstats")}
     assert used - {"config|resetstat", "info", "client|setinfo", "client"} <= ALLOWED
     store.close()
+
+
+ELSEWHERE = "backstop:elsewhere:example.com"
+
+
+def test_of_senders_by_other_hosts_the_latest_thousand_are_kept(redis_server, behind, told):
+    now = NOON.timestamp()
+    for number in range(1010):
+        behind.elsewhere("example.com", f"a{number}@example.com", now + number)
+    behind.elsewhere("example.com", "a5@example.com", now + 5000)
+    behind.elsewhere("example.org", "x@example.org", now)
+    for _ in range(12):
+        behind.flush()
+    client = redis_server.client()
+    assert client.zcard(ELSEWHERE) == 1000
+    assert client.zrevrange(ELSEWHERE, 0, 1, withscores=True) == [
+        ("a5@example.com", now + 5000),
+        ("a1009@example.com", now + 1009),
+    ]
+    assert client.zscore(ELSEWHERE, "a9@example.com") is None
+    assert client.zscore("backstop:elsewhere:example.org", "x@example.org") == now
+    assert 59 * 86400 < client.ttl(ELSEWHERE) <= 60 * 86400
+    assert told == []
+    client.close()
+
+
+def test_senders_by_other_hosts_wait_for_the_store_and_a_wrong_key_is_said_once(redis_server, behind, told):
+    redis_server.kill()
+    behind.elsewhere("example.com", "a@example.com", 5.0)
+    behind.flush()
+    redis_server.start()
+    wait_for(behind._store.probe, 5, "the store")
+    behind.flush()
+    client = redis_server.client()
+    assert client.zrange(ELSEWHERE, 0, -1) == ["a@example.com"]
+    client.delete(ELSEWHERE)
+    client.set(ELSEWHERE, "x")
+    told.clear()
+    for _ in range(3):
+        behind.elsewhere("example.com", "b@example.com", 6.0)
+        behind.flush()
+    (said,) = told
+    assert said.startswith("senders by other hosts are not remembered: WRONGTYPE")
+    client.close()

@@ -147,7 +147,7 @@ def test_what_should_be_known_besides():
     assert "`unproved` is off" in advice(good)
     assert "only a tag counts as proof" in advice(known(sent(99), fields={"proof": ()}))
     assert "no bounce to a good tag has come back yet" in advice(known({9: {"outgoing.tagged": 1}}))
-    assert "let their mail leave through this server" in advice(
+    assert "mail leave through this server" in advice(
         known(sent(99), elsewhere=(Sender("news@example.com", 1.0),))
     )
     assert "grace is switched off" in advice(known(sent(2), OFF, {"grace": 0}))

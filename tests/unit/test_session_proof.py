@@ -208,6 +208,34 @@ class TestOurSignature:
         assert outcome.verb is Verb.ACCEPT
         assert outcome.records[0].reason == "proof: dkim"
 
+    @pytest.mark.parametrize(
+        ("remembered", "proof", "elsewhere"),
+        [
+            (False, ALL, ALICE),
+            (True, ALL, ""),
+            (False, (Proof.TAG, Proof.DKIM), ""),  # nobody could remember it
+        ],
+    )
+    def test_what_it_alone_proves_left_by_another_host(self, remembered, proof, elsewhere):
+        outside = proving(proof=proof)
+        message = report(signature="DKIM-Signature: v=1; d=our.example; b=abc\n")
+        outside.signed.add(message.partition(b"rfc822-headers\n\n")[2].partition(b"\n--b--")[0])
+        if remembered:
+            outside.sent.add("sent@our.example")
+        [record] = bounce(outside, "<Alice+list@our.example>").send(message).records
+        assert record.elsewhere == elsewhere
+        assert "bounce.untagged" in record.counters
+
+
+def test_an_answer_to_the_header_from_is_no_bounce_that_should_have_carried_a_tag():
+    """It never does: by these nobody would ever be ready to enforce."""
+    outside = proving()
+    outside.sent.add("sent@our.example")
+    [record] = bounce(outside, f"<{ALICE}>").send(answer("In-Reply-To: <sent@our.example>\n")).records
+    assert "proof.memory" in record.counters
+    assert "bounce.untagged" not in record.counters
+    assert record.elsewhere == ""
+
 
 class TestCorrespondents:
     @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from itertools import islice
 from typing import Final
 
 from backstop.adapters import redis_names
+from backstop.adapters.redis_elsewhere import Elsewhere
 from backstop.adapters.redis_memory import Memory
 from backstop.adapters.redis_names import octets
 from backstop.adapters.redis_store import Reply, ReplyError, Store, StoreUnavailable, pack
@@ -54,8 +55,9 @@ _OWN: Final = redis_names.count(redis_names.COUNTERS)
 class WriteBehind:
     """The buffer of one worker and the thread that empties it.
 
-    `count`, `untagged`, `remember` and `event` are for any thread; they only take note. `on_trouble` is told
-    what an administrator should know, each kind of it once a minute at most, from the flusher's thread.
+    `count`, `untagged`, `elsewhere`, `remember` and `event` are for any thread; they only take note.
+    `on_trouble` is told what an administrator should know, each kind of it once a minute at most, from the
+    flusher's thread.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class WriteBehind:
         self._every = every
         self._on_trouble = on_trouble
         self._untagged = Untagged(store, most_keys, most_untagged)
+        self._elsewhere = Elsewhere(store, most_keys)
         self._memory = Memory(store, most_keys, most_remembered)
         self._lock = threading.Lock()
         self._counts: dict[tuple[str, int, str], int] = {}
@@ -115,6 +118,10 @@ class WriteBehind:
         """Remember that this sender (folded) has untagged mail under way until then, seconds since 1970."""
         self._untagged.remember(address, until)
 
+    def elsewhere(self, domain: str, sender: str, now: float) -> None:
+        """Remember that this sender's (folded) mail left by a host that makes no tags."""
+        self._elsewhere.remember(domain, sender, now)
+
     def remember(self, ids: Iterable[bytes], pairs: Iterable[bytes], now: float) -> None:
         """Remember these hashes of sent mail among those of the day."""
         self._memory.remember(ids, pairs, now)
@@ -151,6 +158,8 @@ class WriteBehind:
             self._write_events()
             if trouble := self._untagged.flush():
                 self._tell("untagged", trouble)
+            if trouble := self._elsewhere.flush():
+                self._tell("elsewhere", trouble)
             if trouble := self._memory.flush():
                 self._tell("memory", trouble)
             self._untagged.sweep(now, time.time())

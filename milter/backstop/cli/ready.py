@@ -211,8 +211,9 @@ def _advice(known: Known, today: int) -> Iterator[str]:
         )
     if known.elsewhere:
         yield (
-            "the senders named at the end wrote by hosts that make no tags: let their mail leave through this"
-            " server, give those hosts the same key, or name the senders in exempt_senders"
+            "the senders named at the end wrote by hosts that make no tags, or before this one did: let their"
+            " mail leave through this server, let those hosts tag with the same key, or name the senders in"
+            " exempt_senders"
         )
     if known.grace is not None and settings.grace == 0 and today < known.grace.since + settings.lifetime:
         yield 'grace is switched off (grace = "0d"), although tags are new: bounces of older mail carry none'

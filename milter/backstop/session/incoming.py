@@ -1,6 +1,7 @@
 """Incoming mail: each recipient is judged at RCPT, the message at DATA or at its end."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
 from backstop import batv, grace, policy
@@ -10,7 +11,7 @@ from backstop.checks import CHECKS
 from backstop.facts import Client, Existence, Facts, Role
 from backstop.proof import Proof
 from backstop.reply import Reply, Stage, header_value
-from backstop.report import Report
+from backstop.report import Kind, Report
 from backstop.session.content import Content
 from backstop.session.proving import judge_read
 from backstop.session.questions import Answer, Gather, Incoming, Known, base_of
@@ -335,10 +336,28 @@ def _marks(decision: Decision) -> list[Change]:
 
 
 def _records(transaction: Transaction, message: Decision, queue_id: str) -> tuple[Record, ...]:
-    return tuple(
-        _record(one.facts, one.judgements, _carried_out(one.decision, message), queue_id)
-        for one in transaction.accepted
-    )
+    records = []
+    for one in transaction.accepted:
+        record = _record(one.facts, one.judgements, _carried_out(one.decision, message), queue_id)
+        left_elsewhere = one.facts.report is not None and _left_elsewhere(one.facts, one.settings)
+        records.append(replace(record, elsewhere=one.facts.base) if left_elsewhere else record)
+    return tuple(records)
+
+
+def _left_elsewhere(facts: Facts, settings: DomainSettings) -> bool:
+    """Whether a bounce is of a letter that we signed, but that no host remembers which shares our memory."""
+    if not _is_our_bounce(facts) or Proof.MEMORY not in settings.proof:
+        return False
+    return Proof.MEMORY not in facts.proofs and Proof.MEMORY not in facts.unanswered
+
+
+def _is_our_bounce(facts: Facts) -> bool:
+    """Whether a bounce was read, and is one of a letter of ours.
+
+    Automatic answers are none: they go to the header From, which carries no tag anyway.
+    """
+    is_report = facts.report is not None and facts.report.kind is Kind.BOUNCE
+    return is_report and facts.is_bounce and not _SENT_BY_US.isdisjoint(facts.proofs)
 
 
 def _carried_out(own: Decision, message: Decision) -> Decision:
@@ -384,7 +403,7 @@ def _of_report(facts: Facts, report: Report) -> list[str]:
     counters = [f"report.{report.kind.value}"]
     if report.returned is None and not report.mentioned:
         counters.append("report.nothing_returned")
-    if facts.is_bounce and not _SENT_BY_US.isdisjoint(facts.proofs):
+    if _is_our_bounce(facts):
         counters.append("bounce.untagged")
     return counters
 
