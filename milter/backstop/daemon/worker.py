@@ -134,7 +134,7 @@ def _drain(own: object, channel: socket.socket, seconds: float) -> None:
 
 
 def _fall(fault: threading.ExceptHookArgs) -> None:
-    """A thread beside the callbacks has a bug: without it nothing would be logged, or asked of Redis again."""
+    """A thread beside the callbacks has a bug: without it nothing is logged, or asked of Redis again."""
     threading.__excepthook__(fault)
     sys.stderr.flush()
     os._exit(os.EX_SOFTWARE)  # the parent puts another worker in our place
