@@ -76,10 +76,15 @@ def field_marks(header: Header) -> set[Mark]:
         marks.add(Mark.FAILED_RECIPIENTS)
     if b"(failure)" in submitted:
         marks.add(Mark.FAILURE)
-    if wording.is_mailer(address, name) and b"x-ms-journal-report" not in header:
+    is_robot, has_mailer_name = wording.is_robot(address), wording.is_mailer_name(name)
+    if b"x-ms-journal-report" not in header and (
+        wording.is_mailer(address) or (has_mailer_name and "@" not in address.strip("@"))
+    ):
         marks.add(Mark.MAILER_FROM)
-    elif wording.is_robot(address, name):
+    elif is_robot or has_mailer_name:
         marks.add(Mark.ROBOT_FROM)
+    if is_robot and has_mailer_name:
+        marks.add(Mark.MAILER_NAME)
     if wording.is_answer(subject) and not wording.is_daemon(address):
         marks.add(Mark.ANSWER)
     if wording.says_bounce_in_subject(subject):
@@ -100,7 +105,7 @@ def text_marks(said: str, header: Header) -> set[Mark]:
     known = addresses_in(readable(header.first(b"to"))) + addresses_in(readable(header.first(b"from")))
     domains = {address.rpartition("@")[2] for address in known}
     named = addresses_in(folded[:_MAX_SEARCHED])
-    if any(address.rpartition("@")[2] not in domains for address in named):
+    if "http" not in folded and any(address.rpartition("@")[2] not in domains for address in named):
         marks.add(Mark.NAMES_ADDRESS)
     return marks
 

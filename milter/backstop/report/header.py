@@ -18,6 +18,7 @@ MAX_HEADER_OCTETS: Final = 256_000
 _MAX_ENVELOPE: Final = 4000
 """What is passed over before a header: blank lines and what mailbox files add."""
 
+_EVERYWHERE: Final = frozenset({b"from", b"subject", b"date", b"message-id"})
 _FIELD = re.compile(rb"^([!-9;-~]{1,80})[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)", re.MULTILINE)
 _BLANK = re.compile(rb"\n\r*\n")
 _BLANK_FIRST = re.compile(rb"\r*\n")
@@ -53,9 +54,32 @@ def unfold(value: bytes) -> bytes:
 
 
 def message_header(text: Text, start: int, end: int) -> Header:
-    """Read the header of a message: what stands before it in a mailbox file is passed over."""
+    """Read the header of a message: what stands before it in a mailbox file is passed over.
+
+    A blank line that damage put into the middle does not end it: else the rest would pass for a header
+    that the message returns.
+    """
+    header = _header(text, after_envelope(text, start, end), end)
+    missing = _EVERYWHERE - header.fields.keys()
+    if not missing or header.body >= end:
+        return header
+    rest = _header(text, header.body, end)
+    found = len(missing & rest.fields.keys())
+    second = text.lines.find(b"\n", header.body, end) + 1
+    is_rest = found > 0 and _FIRST_FIELD.match(text.lines, header.body, end)
+    is_rest_of_line = found > 1 and _FIRST_FIELD.match(text.lines, second, end)
+    if not is_rest and not is_rest_of_line:
+        return header
+    fields = {name: list(values) for name, values in header.fields.items()}
+    for name, values in rest.fields.items():
+        fields.setdefault(name, []).extend(values)
+    return Header(fields, header.start, rest.end, rest.body)
+
+
+def after_envelope(text: Text, start: int, end: int) -> int:
+    """Pass over what stands before a header in a mailbox file."""
     envelope = _ENVELOPE_LINE.match(text.lines, start, min(end, start + _MAX_ENVELOPE))
-    return _header(text, envelope.end() if envelope else start, end)
+    return envelope.end() if envelope else start
 
 
 def part_header(text: Text, start: int, end: int) -> Header:

@@ -15,7 +15,7 @@ _BEARING: Final = frozenset(
     {
         Mark.NULL_SENDER,
         Mark.MAILER_FROM,
-        Mark.ROBOT_FROM,
+        Mark.MAILER_NAME,
         Mark.STATUS_PART,
         Mark.BOUNCE_SUBJECT,
         Mark.BOUNCE_WORDING,
@@ -24,6 +24,7 @@ _BEARING: Final = frozenset(
 )
 _WORDED: Final = frozenset({Mark.BOUNCE_SUBJECT, Mark.BOUNCE_WORDING})
 _SPECIFIC: Final = frozenset({Mark.RETURNED, Mark.NAMES_CODE, Mark.NAMES_ADDRESS})
+_DETAILED: Final = frozenset({Mark.RETURNED, Mark.NAMES_CODE})
 _PROGRAMS: Final = frozenset({Mark.MAILER_FROM, Mark.ROBOT_FROM})
 _RESPONDER: Final = frozenset({Mark.AUTO_REPLY_FIELD, Mark.AUTO_REPLY_SUBJECT})
 _AUTOMATIC: Final = _RESPONDER | {Mark.AUTO_REPLIED}
@@ -72,19 +73,15 @@ def _is_worded_bounce(marks: AbstractSet[Mark]) -> bool:
         return False
     if Mark.PROGRAM_ATTACHED in marks and Mark.RETURNED not in marks:
         return False
+    if Mark.FEEDBACK_WORDING in marks and Mark.MAILER_FROM not in marks:
+        return False
     if Mark.NULL_SENDER in marks:
         return Mark.MAILER_FROM in marks or _is_told_to_null_sender(marks)
     if Mark.ANSWER in marks:
         return False
     if Mark.LIST_MAIL in marks:
         return worded == _WORDED and Mark.RETURNED_TO_AUTHOR in marks and bool(marks & _PROGRAMS)
-    if Mark.MAILER_FROM in marks:
-        return bool(marks & {Mark.RETURNED, Mark.NAMES_CODE}) or (
-            Mark.BOUNCE_SUBJECT in worded and Mark.NAMES_ADDRESS in marks
-        )
-    if Mark.RETURNED_TO_AUTHOR in marks:
-        return worded == _WORDED or Mark.ROBOT_FROM in marks
-    return worded == _WORDED and {Mark.ROBOT_FROM, Mark.RETURNED} <= marks
+    return _is_told_by_mailer(marks)
 
 
 def _is_told_to_null_sender(marks: AbstractSet[Mark]) -> bool:
@@ -95,13 +92,25 @@ def _is_told_to_null_sender(marks: AbstractSet[Mark]) -> bool:
     return worded == _WORDED or bool(marks & _SPECIFIC) or Mark.ROBOT_FROM in marks
 
 
+def _is_told_by_mailer(marks: AbstractSet[Mark]) -> bool:
+    """With a sender that is real or unknown, the less the author is a mail server, the more must be there."""
+    is_both = marks >= _WORDED
+    if Mark.RETURNED_TO_AUTHOR in marks:
+        return is_both or bool(marks & _PROGRAMS)
+    if Mark.MAILER_FROM in marks:
+        return bool(marks & _DETAILED) or marks >= {Mark.BOUNCE_SUBJECT, Mark.NAMES_ADDRESS}
+    if Mark.MAILER_NAME in marks:
+        return is_both and bool(marks & _DETAILED)
+    return is_both and marks >= {Mark.ROBOT_FROM, Mark.RETURNED}
+
+
 def _is_returned_mail(marks: AbstractSet[Mark]) -> bool:
     """No wording known here, but a mail server or the null sender gives a message back."""
     if marks & (_AUTOMATIC | {Mark.ANSWER, Mark.LIST_MAIL, Mark.AUTO_REPLY_WORDING, Mark.RECEIPT_SUBJECT}):
         return False
     if Mark.MAILER_FROM in marks:
         return bool(marks & {Mark.NULL_SENDER, Mark.RETURNED_TO_AUTHOR})
-    return {Mark.NULL_SENDER, Mark.RETURNED} <= marks
+    return marks >= {Mark.NULL_SENDER, Mark.RETURNED_TO_AUTHOR}
 
 
 def _is_auto_reply(marks: AbstractSet[Mark]) -> bool:

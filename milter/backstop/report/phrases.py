@@ -524,3 +524,13 @@ RECEIPT_TEXTS: Final = (
     "no guarantee that the content has been read",
 )
 """In the text of receipts that are no report of RFC 8098."""
+
+FEEDBACK_TEXTS: Final = (
+    "abuse report",
+    "abuse complaint",
+    "spam complaint",
+    "complaint about",
+    "feedback loop",
+    "feedback report",
+)
+"""In the text of complaints that are no report of RFC 5965."""

@@ -1,7 +1,7 @@
 """Reading a message: the marks it bears, its kind, whom it reports, what it returns."""
 
 import re
-from typing import Final
+from typing import Final, TypeAlias
 
 from backstop.report.evidence import (
     STATUS_PARTS,
@@ -67,37 +67,48 @@ def read(message: bytes, reverse_path: str | None) -> Report:
     )
 
 
-def _find_returned(
-    parts: list[Part], passages: list[Passage]
-) -> tuple[Returned | None, tuple[Passage, int] | None]:
+_Place: TypeAlias = tuple[Passage, int]
+
+
+def _find_returned(parts: list[Part], passages: list[Passage]) -> tuple[Returned | None, _Place | None]:
     """Find the returned header, and where in which passage it begins if it stands in running text."""
     search = Search()
-    in_part: Returned | None = None
-    for part in parts:
-        if part.type in _HEADER_PARTS and not part.enclosed:
-            in_part = from_part(part.text, part.start, part.end)
-            if in_part:
-                break
-            late = from_text(part.text, part.start, min(part.end, part.start + MAX_PASSAGE), search)
-            if late:
-                return late[0], None
+    in_part = _in_header_part(parts, search)
     if in_part and in_part.message_id:
         return in_part, None
-    root = parts[0]
-    for passage in passages or [Passage(root.text, root.start, min(root.end, root.start + MAX_PASSAGE), b"")]:
+    for passage in passages:
         found = from_text(passage.text, passage.start, passage.end, search)
         if found and (not in_part or found[0].message_id):
             return found[0], (passage, found[1])
-    if in_part:
-        return in_part, None
-    for passage in passages:
-        spaced = from_spaced_text(passage.text, passage.start, passage.end, search)
-        if spaced:
-            return spaced, None
-    return None, None
+    return in_part or _in_damage(parts, passages, search), None
 
 
-def _said(passages: list[Passage], place: tuple[Passage, int] | None) -> str:
+def _in_header_part(parts: list[Part], search: Search) -> Returned | None:
+    for part in parts:
+        if part.type in _HEADER_PARTS and not part.enclosed:
+            found = from_part(part.text, part.start, part.end)
+            late = None if found else from_text(part.text, part.start, _until(part), search)
+            if found or late:
+                return found or (late and late[0])
+    return None
+
+
+def _in_damage(parts: list[Part], passages: list[Passage], search: Search) -> Returned | None:
+    """Look where it should not be: in parts of any other type, and behind double line ends."""
+    for part in parts:
+        if not part.enclosed and not part.type.startswith((b"text/", b"multipart/", b"image/")):
+            found = from_text(part.text, part.start, _until(part), search)
+            if found:
+                return found[0]
+    spaced = (from_spaced_text(passage.text, passage.start, passage.end, search) for passage in passages)
+    return next((found for found in spaced if found), None)
+
+
+def _until(part: Part) -> int:
+    return min(part.end, part.start + MAX_PASSAGE)
+
+
+def _said(passages: list[Passage], place: _Place | None) -> str:
     """Give what the message says before it returns anything."""
     said: list[str] = []
     left = MAX_PROSE

@@ -10,7 +10,7 @@ from typing import Final
 
 from backstop.report.header import Header
 from backstop.report.model import Mark
-from backstop.report.phrases import CHALLENGE_TEXTS, RECEIPT_TEXTS, REPLY_TEXTS
+from backstop.report.phrases import CHALLENGE_TEXTS, FEEDBACK_TEXTS, RECEIPT_TEXTS, REPLY_TEXTS
 
 _REPLY_FIELDS: Final = (
     b"x-autoreply",
@@ -155,4 +155,6 @@ def reply_wording(folded: str) -> set[Mark]:
         marks.add(Mark.CHALLENGE_WORDING)
     if any(phrase in folded for phrase in RECEIPT_TEXTS):
         marks.add(Mark.RECEIPT_WORDING)
+    if any(phrase in folded for phrase in FEEDBACK_TEXTS):
+        marks.add(Mark.FEEDBACK_WORDING)
     return marks

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from backstop.report.charsets import readable
-from backstop.report.header import MAX_HEADER_LINES, MAX_LINE_OCTETS, Header, fields_of
+from backstop.report.header import MAX_HEADER_LINES, MAX_LINE_OCTETS, Header, after_envelope, fields_of
 from backstop.report.model import Returned
 from backstop.report.octets import Text, text_of
 
 _MAX_RUNS: Final = 200
 _MAX_LINES: Final = 4000
 _MAX_SPACED: Final = 64_000
+_MIN_ID: Final = 10
+"""Some ids have no @; so many octets tell them from words."""
 _MAX_STRAY_LINES: Final = 3
 _MAX_BLOCK: Final = 256_000
 
@@ -31,8 +33,8 @@ _FIRST_LINE = re.compile(_BEGINNING, re.IGNORECASE)
 _LATER_LINE = re.compile(rb"\n" + _BEGINNING, re.IGNORECASE)  # a literal first octet makes the search fast
 _BLANK_LINES = re.compile(rb"(?:\r*\n)+")
 _NAME = re.compile(rb"[A-Za-z][!-9;-~]{0,79}[ \t]{0,10}:")
-_ID = re.compile(rb"<\s*([^<>\s]{1,900})\s*>")
-_BARE_ID = re.compile(rb"[^<>\s@]{1,450}@[^<>\s@]{1,450}\Z")
+_ID = re.compile(rb"< *([!-;=?-~\x80-\xff]{1,900}) *>")
+_BARE_ID = re.compile(rb"[!-;=?A-~]{1,450}@[!-;=?A-~]{1,450}\Z")
 
 _TELLING: Final = frozenset({b"message-id", b"received", b"return-path", b"from"})
 _KNOWN: Final = _TELLING | {
@@ -64,11 +66,10 @@ class Search:
 
 def from_part(text: Text, start: int, end: int) -> Returned | None:
     """Read the header a part holds, whatever it lacks; None if there is none."""
-    run = _run(text.lines, start, min(end, start + _MAX_BLOCK), b"")
-    fields = fields_of(text.lines, start, run)
-    if not fields:
-        return None
-    return _returned(text.raw[start:run], fields)
+    begin = after_envelope(text, start, end)
+    stop = _run(text.lines, begin, min(end, begin + _MAX_BLOCK), b"")
+    fields = fields_of(text.lines, begin, stop)
+    return _returned(text.raw[begin:stop], fields) if fields else None
 
 
 def from_text(text: Text, start: int, end: int, search: Search) -> tuple[Returned, int] | None:
@@ -115,12 +116,10 @@ def ids_in(values: list[bytes]) -> list[str]:
 
 
 def id_of(value: bytes) -> str:
-    """Take the id out of a Message-ID field; one that was cut off is none."""
-    match = _ID.search(value)
-    if match:
-        return match[1].decode("utf-8", "replace")
-    match = _BARE_ID.match(value) or _ID.search(value.replace(b" ", b""))
-    return match[match.lastindex or 0].decode("utf-8", "replace") if match else ""
+    """Take the id out of a Message-ID field; one that was cut off is none, and neither is a short word."""
+    match = _ID.search(value) or _BARE_ID.match(value) or _ID.search(value.replace(b" ", b""))
+    found = match[match.lastindex or 0] if match else b""
+    return found.decode("utf-8", "replace") if b"@" in found or len(found) >= _MIN_ID else ""
 
 
 def _run(lines: bytes, start: int, end: int, prefix: bytes) -> int:

@@ -47,18 +47,21 @@ def is_daemon(address: str) -> bool:
     return bool(_DAEMON_LOCAL.fullmatch(_local(address)))
 
 
-def is_mailer(address: str, name: str) -> bool:
-    """Claim that a mail server wrote the message: by the address, or by the name beside a robot's address."""
+def is_mailer(address: str) -> bool:
+    """Claim that a mail server, or the person who keeps it, writes from an address."""
     local = _local(address)
-    if _DAEMON_LOCAL.fullmatch(local) or _POSTMASTER_LOCAL.fullmatch(local):
-        return True
-    return bool(_MAILER_NAME.search(name) and (not local or _ROBOT_LOCAL.fullmatch(local)))
+    return bool(_DAEMON_LOCAL.fullmatch(local) or _POSTMASTER_LOCAL.fullmatch(local))
 
 
-def is_robot(address: str, name: str) -> bool:
-    """Claim that a program may have written the message."""
+def is_mailer_name(name: str) -> bool:
+    """Claim that a name is that of a mail server."""
+    return bool(_MAILER_NAME.search(name))
+
+
+def is_robot(address: str) -> bool:
+    """Claim that a program may write from an address, or from none at all."""
     local = _local(address)
-    return not local or bool(_ROBOT_LOCAL.fullmatch(local) or _MAILER_NAME.search(name))
+    return not local or bool(_ROBOT_LOCAL.fullmatch(local))
 
 
 def is_answer(subject: str) -> bool:
