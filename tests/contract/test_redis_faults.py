@@ -1,5 +1,6 @@
 """The store on a Redis that is gone, hung, full, locked or something else altogether."""
 
+import resource
 import socket
 import threading
 import time
@@ -241,6 +242,20 @@ def test_a_user_without_rights_is_unavailable_and_does_not_flap(redis_server, ma
         client.acl_setuser("backstop", enabled=True, commands=["+sismember"])
     wait_for(store.probe, 3, "the right to be found")
     assert store.ask(asked) == [b"", 0]
+
+
+def test_without_a_descriptor_left_the_thread_that_looks_for_the_server_ended(redis_server, make):
+    """Its worker then never found Redis again, and wrote no counter."""
+    store = make(redis_server.url)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, before[1]))
+    try:
+        assert not store.probe()
+        with pytest.raises(StoreUnavailable, match="Too many open files"):
+            store.ask([glance(names.BLOCK_ALL)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert recovered(store) < 2
 
 
 def test_with_a_single_connection_allowed_it_degrades_and_recovers(redis_server, make):

@@ -113,7 +113,10 @@ def _dial(
 ) -> socket.socket:
     why = "its name has no address"
     for family, address in found:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as error:  # no descriptor is left
+            raise StoreUnavailable(words_of(error)) from None
         try:
             sock.settimeout(max(deadline - time.monotonic(), 0.001))
             sock.connect(address)
