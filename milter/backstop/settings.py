@@ -328,9 +328,7 @@ def _grace_since(value: object) -> GraceSince | None:
     try:
         begun = date.fromisoformat(day)
     except ValueError:
-        raise ValueError(
-            '"none" or a date such as "2026-11-21" is wanted, and perhaps why'
-        ) from None
+        raise ValueError('"none" or a date such as "2026-11-21" is wanted, and perhaps why') from None
     if begun < _EPOCH:
         raise ValueError("a date after 1970 is wanted")
     return GraceSince((begun - _EPOCH).days, why.strip()[:MAX_WHY])

@@ -26,6 +26,8 @@ workers = {workers}
 store = "{store}"
 state_directory = "{folder}"
 keys = "{folder}/keys.toml"
+dkim_keys = "{folder}/dkim.d"
+resolver = ["127.0.0.1:1"]
 domains = ["{domain}"]
 [limits]
 bad_tags = "1000000/1m"
@@ -33,12 +35,15 @@ bad_tags_address = "1000000/1h"
 unknown_recipients = "1000000/1m"
 [defaults]
 tag_form = "prvs"
-proof = ["tag"]
+proof = {proof}
 grace = "0d"
 {settings}
 """
 
 _KEYS: Final = f"""
+[memory]
+secret = "a secret for the memory"
+
 [[key]]
 number = 1
 secret = "{SECRET}"
@@ -50,10 +55,14 @@ max_lifetime = "{LIFETIME}d"
 
 
 class MilterHost:
-    """A daemon that runs with this Redis until the block ends. Its limits are out of reach."""
+    """A daemon that runs with this Redis until the block ends. Its limits are out of reach.
 
-    def __init__(self, redis: RedisServer, *, prefix: tuple[str, ...] = ()) -> None:
+    `proof` names what counts as such, as in the file.
+    """
+
+    def __init__(self, redis: RedisServer, *, prefix: tuple[str, ...] = (), proof: str = '["tag"]') -> None:
         self.redis = redis
+        self._proof = proof
         self.daemon = Daemon(BACKSTOP, prefix=prefix)
         self.ring = KeyRing([Key(1, SECRET.encode(), KeyState.SIGN, ("*",), 0, LIFETIME)])
         self._key = self.ring.keys[0]
@@ -81,6 +90,7 @@ class MilterHost:
                 store=self.redis.unix_url,
                 folder=self.daemon.folder,
                 domain=DOMAIN,
+                proof=self._proof,
                 settings=settings,
             )
         )

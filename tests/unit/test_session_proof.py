@@ -227,6 +227,15 @@ class TestOurSignature:
         assert "bounce.untagged" in record.counters
 
 
+def test_in_grace_nobody_knows_who_sends_elsewhere():
+    """The memory begins with the keys: what it does not know may be older."""
+    outside = proving(grace=10_000)
+    message = report(signature="DKIM-Signature: v=1; d=our.example; b=abc\n")
+    outside.signed.add(message.partition(b"rfc822-headers\n\n")[2].partition(b"\n--b--")[0])
+    [record] = bounce(outside, f"<{ALICE}>").send(message).records
+    assert record.elsewhere == ""
+
+
 def test_an_answer_to_the_header_from_is_no_bounce_that_should_have_carried_a_tag():
     """It never does: by these nobody would ever be ready to enforce."""
     outside = proving()

@@ -34,6 +34,7 @@ def warnings(config: Config, file: TomlFile, now: float) -> tuple[str, ...]:
     return (
         *(line(f"socket: {text}", "socket") for text in _socket(config)),
         *(line(f"store: {text}", "store") for text in _store(config)),
+        *(line(f"keys: {text}", "keys") for text in _forgetful(config)),
         *(line(f"domains: {text}", "domains") for text in _unsigned(config)),
         *(line(f"domains: {text}", "domains") for text in _graced(config, now)),
         *(line(f"recipients: {text}", "domains") for text in _missing_files(config)),
@@ -59,6 +60,15 @@ def _store(config: Config) -> Iterator[str]:
     place = parse_place(config.store)
     if mode & stat.S_IROTH and (place.password or place.sentinel_password):
         yield f"it holds a password, and everybody can read {config.path}; chmod o= {config.path}"
+
+
+def _forgetful(config: Config) -> Iterator[str]:
+    wanted = any(settings.remembers for settings in (config.defaults, *config.by_domain.values()))
+    if wanted and not config.ring.memory_secret:
+        yield (
+            f"{config.keys} has no [memory]: sent mail is not remembered, so memory and correspondent prove"
+            " nothing; the next `backstop key new` or `backstop key rotate` makes one"
+        )
 
 
 def _unsigned(config: Config) -> Iterator[str]:

@@ -348,6 +348,8 @@ def _left_elsewhere(facts: Facts, settings: DomainSettings) -> bool:
     """Whether a bounce is of a letter that we signed, but that no host remembers which shares our memory."""
     if not _is_our_bounce(facts) or Proof.MEMORY not in settings.proof:
         return False
+    if facts.in_grace:  # the memory may be younger than the letter
+        return False
     return Proof.MEMORY not in facts.proofs and Proof.MEMORY not in facts.unanswered
 
 
