@@ -13,7 +13,7 @@ from tests.harness.ledger import ENFORCED, Ledger
 from tests.harness.load import Load
 from tests.harness.redis_server import RedisServer
 from tests.harness.waiting import wait_for
-from tests.harness.wire_load import WireCourier
+from tests.harness.wire_load import MOST_PER_SESSION, WireCourier
 
 DOMAIN: Final = "our.example"
 LIFETIME: Final = 11
@@ -102,14 +102,22 @@ class MilterHost:
         return self
 
     def load(
-        self, seed: int, *, rate: float = 100.0, couriers: int = 10, ledger: Ledger | None = None
+        self,
+        seed: int,
+        *,
+        rate: float = 100.0,
+        couriers: int = 10,
+        most_per_session: int = MOST_PER_SESSION,
+        ledger: Ledger | None = None,
     ) -> Load:
         """A load on it, with a ledger of its own unless one is given."""
         ledger = ledger or Ledger(self.ring, ENFORCED)
         target = self.daemon.target
         return Load(
             ledger,
-            lambda chance: WireCourier(target, self.tagged, chance, domain=DOMAIN),
+            lambda chance: WireCourier(
+                target, self.tagged, chance, domain=DOMAIN, most_per_session=most_per_session
+            ),
             seed=seed,
             rate=rate,
             couriers=couriers,
