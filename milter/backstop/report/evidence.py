@@ -25,9 +25,14 @@ _NULL_PATH = re.compile(rb"<\s*(?:MAILER-DAEMON)?\s*>", re.IGNORECASE)
 _NULL_ENVELOPE = re.compile(rb"envelope-from <>", re.IGNORECASE)
 _NULL_MAILBOX_LINE = re.compile(rb"From (?:MAILER-DAEMON|<>)[@ ]", re.IGNORECASE)
 _PROGRAM = re.compile(rb"\.(?:exe|scr|pif|com|bat|cmd|cpl|vbs|js|hta|zip|rar|7z|iso|img|html?|xlsm|docm)\Z")
-_REPLY_CODE = re.compile(r"(?<![\d.])(?:[45][0-5]\d[ -]|#?[45]\.\d{1,3}\.\d{1,3}(?![\d.]))")
+_REPLY_CODE = re.compile(r"[45](?<![\d.].)(?:[0-5]\d[ -]|\.\d{1,3}\.\d{1,3}(?!\d|\.\d))")
 _APART = re.compile(r"[\s<>()\[\],;:\"']+")
+_MAX_ADDRESSES: Final = 100
+_MAX_PART: Final = 250
 _MAX_SEARCHED: Final = 8000
+_MAX_WORDED: Final = 4000
+"""A report says early what it is."""
+
 _LIST_FIELDS: Final = (b"list-id", b"list-post", b"x-beenthere", b"x-mailing-list", b"mailing-list")
 _TO_FIELDS: Final = (b"to", b"delivered-to", b"x-original-to", b"envelope-to", b"x-envelope-to")
 
@@ -97,8 +102,8 @@ def field_marks(header: Header) -> set[Mark]:
 def text_marks(said: str, header: Header) -> set[Mark]:
     """Look at what the message says: its wording, and whether it names an address that failed, or how."""
     folded = " ".join(said.casefold().replace("\u2019", "'").split())
-    marks = reply_wording(folded)
-    if wording.says_bounce(folded):
+    marks = reply_wording(folded[:_MAX_WORDED])
+    if wording.says_bounce(folded[:_MAX_WORDED]):
         marks.add(Mark.BOUNCE_WORDING)
     if _REPLY_CODE.search(folded):
         marks.add(Mark.NAMES_CODE)
@@ -130,4 +135,14 @@ def is_returned_to_author(header: Header, returned: Returned) -> bool:
 
 def addresses_in(value: str) -> list[str]:
     """Find addresses in a text, in lower case."""
-    return [word.rstrip(".").lower() for word in _APART.split(value) if 0 < word.find("@") < len(word) - 1]
+    found: list[str] = []
+    at = value.find("@")
+    for _ in range(_MAX_ADDRESSES):
+        if at < 0:
+            break
+        local = _APART.split(value[max(at - _MAX_PART, 0) : at])[-1]
+        domain = _APART.split(value[at + 1 : at + _MAX_PART], maxsplit=1)[0].rstrip(".")
+        if local and domain:
+            found.append(f"{local}@{domain}".lower())
+        at = value.find("@", at + 1)
+    return found

@@ -18,7 +18,7 @@ _LINE = re.compile(
     r"([^\s<>()\[\],;:\"'@]{1,200}@[A-Za-z0-9.-]{1,255}[A-Za-z0-9])>?(?=[\s:;,.)]|$)",
     re.MULTILINE | re.IGNORECASE,
 )
-_STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?![\d.])")
+_STATUS = re.compile(r"(?<![\d.])[245]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 
 
 def recipients_of(parts: list[Part], header: Header, said: str) -> tuple[ReportedRecipient, ...]:

@@ -147,7 +147,8 @@ def reply_marks(header: Header, author: str, subject: str) -> set[Mark]:
 def reply_wording(folded: str) -> set[Mark]:
     """Look at what a text says, given in folded case and with single spaces."""
     marks: set[Mark] = set()
-    if any(phrase in folded[:_OPENING] for phrase in REPLY_TEXTS):
+    opening = folded[:_OPENING]
+    if any(phrase in opening for phrase in REPLY_TEXTS):
         marks.add(Mark.AUTO_REPLY_WORDING)
         if len(folded) <= _MAX_NOTICE and _ABSENT.search(folded[:200]) and _MEANWHILE.search(folded):
             marks.add(Mark.ABSENCE)

@@ -105,7 +105,10 @@ def from_text(text: Text, start: int, end: int, search: Search) -> tuple[Returne
 
 def from_spaced_text(text: Text, start: int, end: int, search: Search) -> Returned | None:
     """Find a header that has got a blank line after every line. It must have an id to be believed."""
-    single = _BLANK_LINES.sub(b"\n", text.lines[start : min(end, start + _MAX_SPACED)])
+    spaced = text.lines[start : min(end, start + _MAX_SPACED)]
+    if b"message-id" not in spaced.lower():
+        return None
+    single = _BLANK_LINES.sub(b"\n", spaced)
     found = from_text(Text(single, single), 0, len(single), search)
     return found[0] if found and found[0].message_id else None
 
