@@ -311,8 +311,8 @@ def test_engine_and_model_answer_alike():
 
 
 @pytest.mark.deep
-@pytest.mark.parametrize("part", range(20))
-def test_engine_and_model_answer_alike_in_a_hundred_thousand_conversations(part):
+@pytest.mark.parametrize("part", range(4))
+def test_engine_and_model_answer_alike_in_twenty_thousand_conversations(part):
     many = hypothesis_settings(max_examples=5_000, stateful_step_count=12, deadline=None, database=None)
     run_state_machine_as_test(Conversation, settings=many)
 
