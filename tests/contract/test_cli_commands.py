@@ -621,7 +621,7 @@ def test_explain_says_what_would_be_done_why_and_what_would_change_it(backstop, 
     assert "block of example.com: reject" in said
     row = next(line for line in said.splitlines() if line.startswith("unproved"))
     assert row.split("  ")[0] == "unproved"
-    assert "a bounce without proof that we wrote the original" in row
+    assert "a bounce that returns nothing of the original, without proof" in row
     assert "block of example.com" in row
     assert "in the end, at the end of the message: 550 5.7.1" in said
     assert "a good tag on the recipient: backstop tag sign anna@example.com" in said

@@ -17,6 +17,7 @@ from backstop.adapters import dkim_keys, dkim_signature
 from backstop.adapters.dkim_keys import Fault, KeyDirectory, PublicKey
 from backstop.adapters.dkim_signature import Algorithm, Field, Signature
 from backstop.adapters.resolver import Budget, Outcome, Resolver
+from backstop.value import value
 
 try:
     import nacl.exceptions
@@ -32,6 +33,8 @@ MAX_SIGNATURES: Final = 5
 MAX_KEYS: Final = 4
 """TXT records of one selector that are tried; there should be one."""
 
+_UNUSABLE: Final = "it cannot count: its tags are damaged, or it has l=, rsa-sha1, or no signed From"
+
 
 class SignatureResult(Enum):
     """What the block's signatures say together."""
@@ -43,6 +46,16 @@ class SignatureResult(Enum):
     NONE = "none"
     TEMPERROR = "temperror"
     """It would take a key that could not be fetched now."""
+
+
+@value
+class Looked:
+    """A signature that names one of our domains, what it is worth, and why."""
+
+    domain: str
+    selector: str
+    result: SignatureResult
+    why: str
 
 
 class OwnSignature:
@@ -62,26 +75,41 @@ class OwnSignature:
 
         Never raises, whatever the block holds. Only keys of our own domains are looked up.
         """
+        results: set[SignatureResult] = set()
+        for looked in self.look(block, is_ours, now):
+            if looked.result is SignatureResult.PASS:
+                return SignatureResult.PASS
+            results.add(looked.result)
+        for result in (SignatureResult.TEMPERROR, SignatureResult.FAIL):
+            if result in results:
+                return result
+        return SignatureResult.NONE
+
+    def look(self, block: bytes, is_ours: Callable[[str], bool], now: float) -> Iterator[Looked]:
+        """Each signature of ours, from the top, and what it is worth; see `verify`."""
         fields = dkim_signature.fields(block)
         budget = Budget()
-        results: set[SignatureResult] = set()
         for field, tags in islice(_of_ours(fields, is_ours), MAX_SIGNATURES):
             signature = dkim_signature.read(tags, now)
-            if signature is None:
-                results.add(SignatureResult.FAIL)
-                continue
-            if signature.algorithm is Algorithm.ED25519 and not _HAS_ED25519:
-                continue
-            keys = self._keys(signature, budget, now)
-            if keys is None:
-                results.add(SignatureResult.TEMPERROR)
-            elif _verifies(signature, field, fields, keys):
-                return SignatureResult.PASS
-            else:
-                results.add(SignatureResult.FAIL)
-        if SignatureResult.TEMPERROR in results:
-            return SignatureResult.TEMPERROR
-        return SignatureResult.FAIL if results else SignatureResult.NONE
+            result, why = self._worth(signature, field, fields, budget, now)
+            selector = tags.get(b"s", b"").decode("ascii", "replace")
+            yield Looked(dkim_signature.domain_of(tags) or "", selector, result, why)
+
+    def _worth(
+        self, signature: Signature | None, field: Field, fields: list[Field], budget: Budget, now: float
+    ) -> tuple[SignatureResult, str]:
+        if signature is None:
+            return SignatureResult.FAIL, _UNUSABLE
+        if signature.algorithm is Algorithm.ED25519 and not _HAS_ED25519:
+            return SignatureResult.NONE, "PyNaCl, which Ed25519 needs, is not installed"
+        keys = self._keys(signature, budget, now)
+        if keys is None:
+            return SignatureResult.TEMPERROR, "its key could not be asked for"
+        if not keys:
+            return SignatureResult.FAIL, "there is no usable key of this selector"
+        if _verifies(signature, field, fields, keys):
+            return SignatureResult.PASS, "it verifies"
+        return SignatureResult.FAIL, "it does not verify with the key: forged, or changed on the way"
 
     def _keys(self, signature: Signature, budget: Budget, now: float) -> list[PublicKey] | None:
         """The keys that may have signed; None if nobody could say."""

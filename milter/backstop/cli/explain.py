@@ -4,6 +4,7 @@ import argparse
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,9 +14,10 @@ from backstop.cli.output import CommandFailed
 if TYPE_CHECKING:
     from backstop.adapters.redis_store import Store
     from backstop.cli.explained import Case
+    from backstop.cli.sought import Onlooker
     from backstop.cli.store import Toggles
     from backstop.config import Config
-    from backstop.gather import Gather
+    from backstop.report import Report
     from backstop.session import Session
     from backstop.verdict import Change, Outcome
 
@@ -50,7 +52,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
-    from backstop.cli.explained import Onlooker
+    from backstop.cli.sought import Onlooker
     from backstop.facts import Role
     from backstop.session import NOT_BY_SMTP, Session
 
@@ -133,7 +135,7 @@ class _Story:
     """One message, recipient by recipient, and how it ends."""
 
     def __init__(
-        self, config: "Config", toggles: "Toggles | None", gather: "Gather", session: "Session", now: float
+        self, config: "Config", toggles: "Toggles | None", gather: "Onlooker", session: "Session", now: float
     ) -> None:
         self._config = config
         self._toggles = toggles
@@ -142,6 +144,7 @@ class _Story:
         self._now = now
         self._recipients: list[tuple[str, Case | None, Outcome]] = []
         self._end: tuple[str, Outcome] | None = None
+        self._report: Report | None = None
 
     def rcpt(self, path: str) -> None:
         """One more recipient, unless the mail server would know better."""
@@ -151,6 +154,12 @@ class _Story:
 
     def end(self, headers: list[tuple[str, bytes]], body: bytes) -> None:
         """DATA, and where that is not the last word the message and its end."""
+        self._send(headers, body)
+        if not self._is_outgoing:
+            self._report = self._read(headers, body)
+        self._judge_again()
+
+    def _send(self, headers: list[tuple[str, bytes]], body: bytes) -> None:
         from backstop.verdict import Verb
 
         if all(outcome.verb is Verb.REFUSE for _, _, outcome in self._recipients):
@@ -165,11 +174,46 @@ class _Story:
             stage = "at the end of the message"
         self._end = stage, outcome
 
+    def _read(self, headers: list[tuple[str, bytes]], body: bytes) -> "Report":
+        """What the message is, also where the session had no reason to ask."""
+        from backstop.report import read
+        from backstop.session.content import Content
+
+        content = Content()
+        for name, value in headers:
+            content.header(name, value)
+        content.body(body)
+        sender = self._session.transaction.reverse_path
+        return read(content.message(), sender.path if sender else None)
+
+    def _judge_again(self) -> None:
+        """Give each recipient what the session knew of it in the end."""
+        from backstop.cli.sought import kinds_sought, why_unread
+        from backstop.verdict import Verb
+
+        accepted = {one.facts.recipient: one.facts for one in self._session.transaction.accepted}
+        told: list[tuple[str, Case | None, Outcome]] = []
+        for path, case, outcome in self._recipients:
+            known = case
+            if case is not None:
+                is_refused = outcome.verb is Verb.REFUSE
+                facts = case.facts if is_refused else accepted.get(case.facts.recipient, case.facts)
+                known = replace(case, facts=facts)
+                unread = why_unread(
+                    facts, case.settings, is_refused=is_refused, would_read=bool(known.waiting)
+                )
+                sought = kinds_sought(facts, case.settings, self._gather, unread, self._now)
+                known = replace(known, sought=tuple(sought), unread=unread)
+            told.append((path, known, outcome))
+        self._recipients = told
+
     def as_json(self) -> dict[str, Any]:
         """For programs."""
         from backstop.cli.explained import as_json
+        from backstop.cli.sought import report_as_json
 
         return {
+            "message": None if self._report is None else report_as_json(self._report),
             "recipients": [
                 {
                     "to": path,
@@ -194,6 +238,10 @@ class _Story:
 
     def tell(self) -> None:
         """For people."""
+        from backstop.cli.sought import report_lines
+
+        for line in () if self._report is None else report_lines(self._report):
+            output.say(f"  {line}")
         for path, case, outcome in self._recipients:
             output.say()
             output.say(f"to {path}")
@@ -285,6 +333,9 @@ def _tell_case(case: "Case") -> None:
         output.say(f"  block of {case.block.name or 'all domains'}: {case.block.action.label}")
     if facts.in_grace:
         output.say(f"  in grace until {case.grace_until}" if case.grace_until else "  no key signs")
+    output.say()
+    output.say(f"  proof of the original, sought by the setting proof ({case.effective.origin('proof')}):")
+    output.table(("proof", "result", "where"), [row for one in case.sought for row in one.rows()])
     output.say()
     output.table(("check", "finding", "action", "from", "why"), [one.as_row() for one in case.checks()])
 

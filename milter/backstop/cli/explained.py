@@ -5,26 +5,17 @@ A decision is taken again with one thing changed; where it comes out differently
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from backstop import policy
 from backstop.batv import TagState
 from backstop.checks import CHECKS
 from backstop.cli.effective import ACTIONS, Effective
+from backstop.cli.sought import Sought
 from backstop.facts import Existence, Facts, Role
-from backstop.gather import Gather
-from backstop.proof import Proof
-from backstop.session import Answer, Incoming
-from backstop.settings import Action, Block, DomainSettings, SourceKind
+from backstop.proof import Proof, words
+from backstop.settings import Action, Block, DomainSettings, NothingReturned, SourceKind
 from backstop.verdict import NOTHING, Check, Decision, Result, UnderBlock
-
-
-class Onlooker(Gather):
-    """Asks as the daemon does, and counts nothing: what is explained is nobody's guess."""
-
-    def incoming(self, question: Incoming, now: float) -> Answer | None:
-        """As in `Gather`."""
-        return super().incoming(replace(question, counts=()), now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +43,18 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One recipient with everything that decides about it."""
+    """One recipient with everything that decides about it.
+
+    `sought` are the kinds of proof, once the message has ended. `unread` says why it was not read.
+    """
 
     facts: Facts
     settings: DomainSettings
     block: Block | None
     effective: Effective
     grace_until: str
+    sought: tuple[Sought, ...] = ()
+    unread: str = ""
 
     def decide(self) -> Decision:
         """What is decided about this recipient, taken alone."""
@@ -66,12 +62,32 @@ class Case:
         judgements = policy.judge(CHECKS, facts, settings, block)
         return policy.too_many_guesses(facts, settings, block, CHECKS) or policy.decide(judgements)
 
+    @property
+    def waiting(self) -> tuple[Check, ...]:
+        """The checks that would have their last word once the message was read, where it was not."""
+        if self.facts.report is not None:
+            return ()
+        return policy.waiting(CHECKS, self.facts, self.settings, self.block)
+
+    def outcome(self) -> str:
+        """What is decided, in words."""
+        decision = self.decide()
+        text = outcome_text(decision)
+        is_open = decision.judgement is not None and decision.judgement.check in self.waiting
+        return f"{text}, unless the message is read and proved" if is_open else text
+
     def checks(self) -> list[Said]:
         """Every check, those that are off included."""
         facts, settings, block = self.facts, self.settings, self.block
         judged = {one.check.name: one for one in policy.judge(CHECKS, facts, settings, block)}
         said = []
+        waiting = self.waiting
         for check in CHECKS:
+            if check in waiting and self.unread:
+                action = policy.effective_action(check, facts, settings, block)
+                origin = self._origin(check, Result.NONE, action)
+                said.append(Said(check.name, "not judged", self.unread, action.label, origin))
+                continue
             one = judged.get(check.name)
             finding = one.finding if one else NOTHING
             action = one.action if one else policy.effective_action(check, facts, settings, block)
@@ -84,10 +100,10 @@ class Case:
 
     def alternatives(self) -> list[Alternative]:
         """What would change the decision, each taken alone."""
-        now = outcome_text(self.decide())
+        now = self.outcome()
         found = []
         for change, other in self._others():
-            then = outcome_text(other.decide())
+            then = other.outcome()
             if then != now:
                 found.append(Alternative(change, then))
         return found
@@ -132,11 +148,34 @@ class Case:
         if facts.sender_is_ours and facts.sender_tag is not TagState.GOOD:
             signed = replace(facts, sender_tag=TagState.GOOD)
             yield "a good tag on the reverse-path", replace(self, facts=signed)
+        yield from self._proofs_in_message()
         if facts.existence in (Existence.MISSING, Existence.UNKNOWN):
             there = replace(facts, existence=Existence.EXISTS)
             asks_redis = any(one.kind is SourceKind.REDIS for one in self.settings.recipients)
             how = f": backstop recipient add {facts.base}" if asks_redis else ", by one of its sources"
             yield f"the recipient's existence{how}", replace(self, facts=there)
+
+    def _proofs_in_message(self) -> "Iterator[tuple[str, Case]]":
+        facts, settings, domain = self.facts, self.settings, self.facts.mailbox.domain
+        report = facts.report
+        if report is None:
+            return
+        for proof, change in _MISSING.items():
+            if proof in settings.proof and proof not in facts.proofs:
+                proved = replace(facts, proofs=facts.proofs | {proof})
+                yield f"proof by {proof.value}: {change}", replace(self, facts=proved)
+        if facts.unanswered:
+            answered = replace(facts, unanswered=frozenset())
+            change = f"an answer that nothing is found, by: {words(facts.unanswered)}"
+            yield change, replace(self, facts=answered)
+        if facts.proofs:
+            none = replace(facts, proofs=frozenset(), unanswered=frozenset())
+            yield f"the loss of its proof: {words(facts.proofs)}", replace(self, facts=none)
+        if not report.returned and not report.mentioned:
+            ignored = settings.nothing_returned is NothingReturned.IGNORED
+            wanted = NothingReturned.UNPROVED if ignored else NothingReturned.IGNORED
+            other = replace(self, settings=replace(settings, nothing_returned=wanted))
+            yield f"its setting: backstop domain set {domain} nothing_returned {wanted.value}", other
 
     def _limits(self) -> "Iterator[tuple[str, Case]]":
         facts = self.facts
@@ -176,6 +215,13 @@ def outcome_text(decision: Decision) -> str:
     return _ACCEPTED.get(decision.action, "accepted")
 
 
+_MISSING: Final = {
+    Proof.MEMORY: "an id that it returns or names, in our memory of sent mail",
+    Proof.DKIM: "a signature of one of our domains on the returned header",
+    Proof.CORRESPONDENT: "the recipient wrote lately to an address that it names or comes from",
+}
+"""What a message would have to prove."""
+
 _ACCEPTED = {
     Action.JUNK: "accepted, marked as junk",
     Action.QUARANTINE: "accepted, held in quarantine",
@@ -191,6 +237,8 @@ def as_json(case: Case) -> dict[str, Any]:
         "mailbox": facts.base,
         "tag": facts.tag.value,
         "proofs": sorted(proof.value for proof in facts.proofs),
+        "sought": [one.as_json() for one in case.sought],
+        "unread": case.unread or None,
         "existence": facts.existence.name.lower(),
         "block": None if case.block is None else {"name": case.block.name, "action": case.block.action.label},
         "grace_until": case.grace_until or None,
@@ -204,6 +252,6 @@ def as_json(case: Case) -> dict[str, Any]:
             }
             for one in case.checks()
         ],
-        "decision": outcome_text(case.decide()),
+        "decision": case.outcome(),
         "would_change": [{"change": one.change, "decision": one.decision} for one in case.alternatives()],
     }
