@@ -198,7 +198,7 @@ class Service:
         now = time.time()
         try:
             if ctx.getsymval("{rcpt_mailer}") == "error":
-                unknown = (ctx.getsymval("{rcpt_host}") or "").startswith(UNKNOWN_USER)
+                unknown = ctx.getsymval("{rcpt_host}") == UNKNOWN_USER
                 outcome = connection.session.refused_rcpt(_decoded(path), unknown=unknown)
                 self._journal.take(outcome.counts, outcome.records, now)
                 return int(milter.CONTINUE)

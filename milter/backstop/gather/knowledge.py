@@ -15,7 +15,7 @@ from backstop.adapters import recipients, redis_names
 from backstop.adapters.recipients import RecipientSource
 from backstop.adapters.redis_store import Reply, ReplyError, begun, ended, glance, pack
 from backstop.checks import CHECKS
-from backstop.config import Config
+from backstop.config import Config, LogAddresses
 from backstop.facts import Need
 from backstop.settings import Action, Block, DomainSettings, SourceName, override, parse_block
 from backstop.verdict import Check, Cost, UnderBlock
@@ -110,6 +110,11 @@ class Knowledge:
         every = (config.defaults, *config.by_domain.values())
         self.reads = any(_may_read(settings) for settings in every)
         """Whether any domain's settings may want messages read, once known for good."""
+
+    def alarm(self, base: str, text: str) -> None:
+        """Say something of an address, by its domain alone where logs show no addresses."""
+        shown = base if self._config.log_addresses is LogAddresses.FULL else f"...@{base.rpartition('@')[2]}"
+        self.on_trouble(f"{shown}: {text}")
 
     def domain(self, name: str) -> Domain:
         """A domain as it is kept; a stranger to the file has the defaults."""

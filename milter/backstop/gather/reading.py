@@ -167,7 +167,7 @@ class Reading:
             return True
         if of_address < most.bad_tags_address.count:
             return False
-        self._knowledge.on_trouble(f"{self._question.base}: more bad tags than {most.bad_tags_address}")
+        self._knowledge.alarm(self._question.base, f"more bad tags than {most.bad_tags_address}")
         return of_client > 0  # clients that guessed nothing wrong go on as before
 
     def _existence(self, replies: Iterator[Reply] | None) -> Existence:
