@@ -290,3 +290,13 @@ def test_without_the_store_nobody_knows_what_is_remembered(host):
     assert "could not be asked  whether" in row(said, "correspondent")
     assert "temperror" in row(said, "unproved")
     assert sought(found)["memory"] == "could not be asked"
+
+
+def test_a_key_file_without_a_memory(host):
+    keys = host.path.parent / "keys.toml"
+    keys.chmod(0o600)
+    keys.write_text(keys.read_text().partition("[memory]")[0])
+    keys.chmod(0o400)
+    said, _ = host.explain(report(header(letter("sent@example.com"))))
+    assert "the key file has no [memory], so nothing is remembered" in row(said, "memory")
+    assert "the key file has no [memory], so nothing is remembered" in row(said, "correspondent")
