@@ -73,6 +73,8 @@ def test_daemons_killed_and_started_again(host: MilterHost, depth: int) -> None:
             load.go_on(1.5)
         load.go_on(2)
     assert load.ledger.violations([over], calm=0.5) == []
+    left_waiting = [load.ledger.shown(one) for one in load.ledger.entries if one.ended - one.began > 3]
+    assert left_waiting == [], "whom no orphan takes is told so at once"
     assert host.settled_counters(load.ledger) == []
     no_bugs(host)
 
