@@ -186,6 +186,13 @@ class TestOurSignature:
         assert give(host, self.bounced(host, letter)).code == 451
 
 
+def test_odd_octets_come_through(host: MailHost) -> None:
+    """Names of headers that are no ASCII never reach a milter: Postfix takes such a line for the body."""
+    odd = b"From: \xff <\xfe@else.test>\r\nX\xff: y\r\nReferences: <\xff@x>\r\n\r\n\x00\xff\r\n"
+    assert give(host, odd).code == 550
+    assert "bug=" not in host.daemon.log_text()
+
+
 class TestAutomaticAnswers:
     def test_a_vacation_answer_to_the_header_from_is_delivered(self, host: MailHost) -> None:
         send_letter(host, "asked@our.test")

@@ -7,7 +7,8 @@ no more: what is not remembered is counted. Several hosts add to the same sets.
 
 import threading
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -104,9 +105,18 @@ class Memory:
             self.dropped += len(entries)
 
 
-def is_member(key: bytes, entry: bytes) -> bytes:
-    """Ask whether a set has an entry."""
-    return b"*3\r\n$9\r\nSISMEMBER\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(entry), entry)
+@lru_cache(maxsize=2)  # two weeks of names take longer to write than the questions
+def asked_sets(day: int) -> tuple[tuple[bytes, ...], tuple[bytes, ...]]:
+    """What begins a question to each set of ids, and of pairs, from a day (since 1970) back."""
+    last = datetime.fromtimestamp(day * _DAY, UTC).date()
+    days = [last - timedelta(days=back) for back in range(DAYS)]
+    return tuple(_asked(sent(one)) for one in days), tuple(_asked(wrote(one)) for one in days)
+
+
+def is_member(sets: Iterable[bytes], entry: bytes) -> list[bytes]:
+    """Ask of each of these sets whether it has an entry."""
+    asked = b"$%d\r\n%b\r\n" % (len(entry), entry)
+    return [begun + asked for begun in sets]
 
 
 def is_found(replies: Sequence[Reply]) -> bool | None:
@@ -114,3 +124,7 @@ def is_found(replies: Sequence[Reply]) -> bool | None:
     if 1 in replies:
         return True
     return None if any(isinstance(reply, ReplyError) for reply in replies) else False
+
+
+def _asked(key: bytes) -> bytes:
+    return b"*3\r\n$9\r\nSISMEMBER\r\n$%d\r\n%b\r\n" % (len(key), key)

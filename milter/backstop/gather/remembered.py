@@ -1,13 +1,12 @@
 """The memory of sent mail, asked about one message: one pipeline over the sets of the last days."""
 
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Sequence
 from typing import Final
 
 from backstop import memory
-from backstop.adapters import redis_names
-from backstop.adapters.redis_memory import is_found, is_member
+from backstop.adapters.redis_memory import asked_sets, is_found, is_member
 from backstop.adapters.redis_store import Reply
+from backstop.batv import day_of
 from backstop.proof import Proof
 from backstop.session import Evidence, Proofs
 
@@ -28,30 +27,30 @@ class Remembered:
         """What Redis is asked; nothing where nothing is remembered."""
         if not self._secret:
             return []
-        today = datetime.fromtimestamp(self._now, UTC).date()
-        days = [today - timedelta(days=back) for back in range(_DAYS)]
         ids = [memory.of_id(self._secret, one) for one in self._evidence.ids]
         pairs = [memory.of_pair(self._secret, *pair) for pair in self._evidence.pairs]
-        sent = [redis_names.sent(day) for day in days] if ids else []
-        wrote = [redis_names.wrote(day) for day in days] if pairs else []
-        return [
-            *(is_member(key, entry) for entry in ids for key in sent),
-            *(is_member(key, entry) for entry in pairs for key in wrote),
-        ]
+        sent, wrote = asked_sets(day_of(self._now))
+        commands: list[bytes] = []
+        for entry in ids:
+            commands += is_member(sent, entry)
+        for entry in pairs:
+            commands += is_member(wrote, entry)
+        return commands
 
     def proofs(self, replies: Sequence[Reply]) -> Proofs:
         """What the replies prove."""
-        answers = iter(replies)
+        answers = (is_found(replies[at : at + _DAYS]) for at in range(0, len(replies), _DAYS))
         found: set[Proof] = set()
         unanswered: set[Proof] = set()
-        for answer in (self._next(answers) for _ in self._evidence.ids):
+        for _ in self._evidence.ids:
+            answer = next(answers)
             if answer is None:
                 unanswered.add(Proof.MEMORY)
             elif answer:
                 found.add(Proof.MEMORY)
         correspondents = set()
         for base, _address in self._evidence.pairs:
-            answer = self._next(answers)
+            answer = next(answers)
             if answer is None:
                 unanswered.add(Proof.CORRESPONDENT)
             elif answer:
@@ -62,7 +61,3 @@ class Remembered:
         """What nobody could be asked."""
         kinds = {Proof.MEMORY: self._evidence.ids, Proof.CORRESPONDENT: self._evidence.pairs}
         return Proofs(unanswered=frozenset(kind for kind, asked in kinds.items() if asked))
-
-    @staticmethod
-    def _next(replies: Iterator[Reply]) -> bool | None:
-        return is_found([next(replies) for _ in range(_DAYS)])
