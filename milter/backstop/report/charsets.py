@@ -43,8 +43,11 @@ _OUTSIDE_BASE64: Final = bytes(octet for octet in range(256) if octet not in _BA
 
 
 def characters(octets: bytes, charset: bytes) -> str:
-    """Decode text; what is not of a character set known here is taken as UTF-8, then as Latin-1."""
-    codec = _CODECS.get(charset)
+    """Decode text; what is of no character set known here is taken as UTF-8, then as Windows-1252.
+
+    Old Japanese systems switch to ISO-2022-JP by escape sequences without saying so.
+    """
+    codec = "iso2022-jp" if b"\x1b$" in octets else _CODECS.get(charset)
     if codec and codec != "utf-8":
         return octets.decode(codec, "replace")
     try:

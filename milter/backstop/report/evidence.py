@@ -33,12 +33,14 @@ _MAX_SEARCHED: Final = 8000
 _MAX_WORDED: Final = 4000
 """A report says early what it is."""
 
+_MAILER_FIELDS: Final = (b"x-ms-embedded-report", b"x-ms-exchange-message-is-ndr", b"x-mx-bounce")
 _LIST_FIELDS: Final = (b"list-id", b"list-post", b"x-beenthere", b"x-mailing-list", b"mailing-list")
 _TO_FIELDS: Final = (b"to", b"delivered-to", b"x-original-to", b"envelope-to", b"x-envelope-to")
 
 
 def envelope_marks(message: Text, header: Header, reverse_path: str | None) -> set[Mark]:
     """Say whether the sender is the null sender; an unknown one is read from what delivery left behind."""
+    path = header.first(b"return-path").decode("utf-8", "replace") if reverse_path is None else reverse_path
     if reverse_path is not None:
         is_null = reverse_path.strip().lower() in _NULL_SENDERS
     else:
@@ -48,7 +50,9 @@ def envelope_marks(message: Text, header: Header, reverse_path: str | None) -> s
             or _NULL_MAILBOX_LINE.match(message.lines)
             or (b"return-path" not in header and _NULL_ENVELOPE.search(header.first(b"received")))
         )
-    return {Mark.NULL_SENDER} if is_null else set()
+    if is_null:
+        return {Mark.NULL_SENDER}
+    return {Mark.MAILER_FROM} if wording.is_daemon(path.strip("<> ")) else set()
 
 
 def part_marks(parts: list[Part]) -> set[Mark]:
@@ -82,9 +86,8 @@ def field_marks(header: Header) -> set[Mark]:
     if b"(failure)" in submitted:
         marks.add(Mark.FAILURE)
     is_robot, has_mailer_name = wording.is_robot(address), wording.is_mailer_name(name)
-    if b"x-ms-journal-report" not in header and (
-        wording.is_mailer(address) or (has_mailer_name and "@" not in address.strip("@"))
-    ):
+    is_mailer = wording.is_mailer(address) or (has_mailer_name and "@" not in address.strip("@"))
+    if any(name in header for name in _MAILER_FIELDS) or (is_mailer and b"x-ms-journal-report" not in header):
         marks.add(Mark.MAILER_FROM)
     elif is_robot or has_mailer_name:
         marks.add(Mark.ROBOT_FROM)

@@ -22,5 +22,7 @@ def text_of(raw: bytes) -> Text:
     """
     if b"\r" not in raw or raw.count(b"\r") == raw.count(b"\r\n"):
         return Text(raw, raw)
+    if b"\n" not in raw:
+        return Text(raw, raw.replace(b"\r", b"\n"))
     lines = raw.replace(b"\r\r\n", b"\x00\x00\n").replace(b"\r\n", b"\x00\n").replace(b"\r", b"\n")
     return Text(raw, lines.replace(b"\x00\x00\n", b"\r\r\n").replace(b"\x00\n", b"\r\n"))

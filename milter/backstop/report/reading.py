@@ -96,7 +96,8 @@ def _in_header_part(parts: list[Part], search: Search) -> Returned | None:
 def _in_damage(parts: list[Part], passages: list[Passage], search: Search) -> Returned | None:
     """Look where it should not be: in parts of any other type, and behind double line ends."""
     for part in parts:
-        if not part.enclosed and not part.type.startswith((b"text/", b"multipart/", b"image/")):
+        is_tried = part.type in _HEADER_PARTS or part.type.startswith((b"text/", b"multipart/"))
+        if not part.enclosed and not is_tried and not part.type.startswith(b"image/"):
             found = from_text(part.text, part.start, _until(part), search)
             if found:
                 return found[0]

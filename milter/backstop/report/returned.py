@@ -18,6 +18,7 @@ from backstop.report.octets import Text, text_of
 _MAX_RUNS: Final = 200
 _MAX_LINES: Final = 4000
 _MAX_SPACED: Final = 64_000
+_MOST_SINGLE: Final = 0.6
 _MIN_ID: Final = 10
 """Some ids have no @; so many octets tell them from words."""
 _MAX_STRAY_LINES: Final = 3
@@ -34,6 +35,9 @@ _LATER_LINE = re.compile(rb"\n" + _BEGINNING, re.IGNORECASE)  # a literal first 
 _BLANK_LINES = re.compile(rb"(?:\r*\n)+")
 _NAME = re.compile(rb"[A-Za-z][!-9;-~]{0,79}[ \t]{0,10}:")
 _ID = re.compile(rb"< *([!-;=?-~\x80-\xff]{1,900}) *>")
+_ID_BELOW = re.compile(
+    rb"\nmessage-id:[ \t\r]*+\n(<[^\r\n]{1,900})", re.IGNORECASE
+)  # a fold that lost its space
 _BARE_ID = re.compile(rb"[!-;=?A-~]{1,450}@[!-;=?A-~]{1,450}\Z")
 
 _TELLING: Final = frozenset({b"message-id", b"received", b"return-path", b"from"})
@@ -109,6 +113,8 @@ def from_spaced_text(text: Text, start: int, end: int, search: Search) -> Return
     if b"message-id" not in spaced.lower():
         return None
     single = _BLANK_LINES.sub(b"\n", spaced)
+    if single.count(b"\n") > _MOST_SINGLE * spaced.count(b"\n"):
+        return None
     found = from_text(Text(single, single), 0, len(single), search)
     return found[0] if found and found[0].message_id else None
 
@@ -174,9 +180,10 @@ def _is_whole(fields: dict[bytes, list[bytes]]) -> bool:
 
 def _returned(block: bytes, fields: dict[bytes, list[bytes]]) -> Returned:
     header = Header(fields, 0, 0, 0)
+    below = _ID_BELOW.search(block)
     return Returned(
         block,
-        id_of(header.first(b"message-id")),
+        id_of(below[1] if below else header.first(b"message-id")),
         readable(header.first(b"from")),
         readable(header.first(b"to")),
         header.first(b"return-path").strip(b"<> \t").decode("utf-8", "replace"),
