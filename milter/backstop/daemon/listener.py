@@ -297,7 +297,7 @@ def let_go_for_all(descriptor: int) -> None:
         time.sleep(ORPHANS_PAUSE)
         with contextlib.suppress(OSError):  # another orphan was faster
             old.shutdown(socket.SHUT_RDWR)
-        # Whoever waits to be taken is told now; libmilter keeps the old socket in being for up to five seconds.
+        # Who waits to be taken is told now: libmilter keeps the old socket in being for up to five seconds.
         with contextlib.suppress(OSError):
             while True:
                 old.accept()[0].close()
