@@ -203,7 +203,13 @@ def test_status_shows_blocks_and_what_happened_today(backstop):
     backstop.redis.set("backstop:block:someone@example.org", " YES ", ex=90)
     backstop.redis.set("backstop:block:other@example.org", "perhaps")
     backstop.redis.lpush("backstop:block:example.org", "x")
-    counts = {"bounce.seen": 7, "proof.tag": 3, "action.reject": 2, "action.junk": 1, "outgoing.tagged": 9}
+    counts = {
+        "bounce.seen": 7,
+        "bounce.proved": 3,
+        "action.reject": 2,
+        "action.junk": 1,
+        "outgoing.tagged": 9,
+    }
     backstop.redis.hset(f"backstop:count:example.com:{DAY}", mapping=counts)
     found = backstop.json("status")
     assert found["store"]["reachable"] is True

@@ -132,9 +132,14 @@ class TestMemory:
         assert (outcome.verb, outcome.changes) == (Verb.ACCEPT, ())
         [record] = outcome.records
         assert (record.action, record.reason) == ("accept", "proof: memory")
-        assert {"unproved.pass", "bounce.seen", "bounce.untagged", "proof.memory", "report.bounce"} == set(
-            record.counters
-        )
+        assert set(record.counters) == {
+            "unproved.pass",
+            "bounce.seen",
+            "bounce.proved",
+            "bounce.untagged",
+            "proof.memory",
+            "report.bounce",
+        }
 
     def test_one_that_was_not(self):
         outcome = bounce(proving(), f"<{ALICE}>").send(report())

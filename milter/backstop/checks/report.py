@@ -3,7 +3,7 @@
 Old and odd systems send these in place of bounces with the null sender (RFC 5321, section 4.5.5).
 """
 
-from backstop.facts import Facts, Need, excuse
+from backstop.facts import Facts, excuse
 from backstop.proof import words
 from backstop.reply import Reply, Stage
 from backstop.report import Kind
@@ -50,7 +50,6 @@ CHECK = Check(
     unanswered=Reply(451, "4.7.1", "This report cannot be verified now, try again later"),
     default=Action.OFF,
     cost=Cost.BODY,
-    needs=frozenset({Need.UNTAGGED_MAIL}),
     graced=True,
     reads=reads,
     on_temperror=lose_nothing,

@@ -169,7 +169,7 @@ def _columns(counts: dict[str, int]) -> tuple[int, ...]:
 
     return (
         total("bounce.seen"),
-        sum(count for name, count in counts.items() if name.startswith("proof.")),
+        total("bounce.proved"),
         total("action.observe"),
         total("action.junk", "action.quarantine", "action.discard"),
         total("action.reject", "action.tempfail"),

@@ -375,7 +375,8 @@ def _record(facts: Facts, judgements: Iterable[Judgement], decision: Decision, q
     action = decision.action or (Action.OBSERVE if failed else Action.OFF)
     if facts.is_bounce:
         counters.append("bounce.seen")
-        counters += [f"proof.{proof.value}" for proof in facts.proofs]
+        if facts.proofs:
+            counters += ("bounce.proved", *(f"proof.{proof.value}" for proof in facts.proofs))
     if facts.report is not None:
         counters += _of_report(facts, facts.report)
     if action is not Action.OFF:
