@@ -219,3 +219,26 @@ def test_what_is_not_sent_to_the_end_costs_nothing(host: MailHost) -> None:
     assert give(host, forged_report("x@y.test"), to=host.tagged("vic@virt.test")).code == 250
     host.wait_for_counter("proof.tag", 1, "virt.test")
     assert not any(name.startswith("report.") for name in host.counters("virt.test"))
+
+
+@pytest.fixture
+def junking(host: MailHost) -> Iterator[MailHost]:
+    """The host with marks in place of refusals, and Bob to see what was marked."""
+    host.configure(actions={"unproved": "junk", "report": "reject"}, settings=('copy_to = "bob@our.test"',))
+    host.reload()
+    yield host
+    host.configure(actions={"tag": "reject", "unproved": "reject"}, settings=())
+    host.reload()
+
+
+def test_a_junked_bounce_is_copied_and_a_report_with_a_real_sender_refused(junking: MailHost) -> None:
+    host = junking
+    assert give(host, forged_report("forged@our.test")).code == 250
+    for address in (ALICE, "bob@our.test"):
+        (message,) = host.postfix.wait_for_mail(address, 1)
+        assert (message["X-Backstop"] or "").startswith("junk; check=unproved; a bounce without proof")
+    host.wait_for_counter("copies.sent", 1)
+    robot = "mailer-daemon@elsewhere.test"
+    assert give(host, forged_report("forged@our.test"), sender=robot).code == 550
+    send_letter(host, "genuine@our.test")
+    assert give(host, forged_report("genuine@our.test"), sender=robot).code == 250
