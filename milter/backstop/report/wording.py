@@ -12,8 +12,9 @@ from backstop.report.phrases import BOUNCE_SUBJECTS, BOUNCE_TEXTS
 MAX_ADDRESS: Final = 500
 
 _DAEMON_LOCAL = re.compile(
-    r"""(?: mail(?:er)?[-_. ]?d(?:ae|e|ea)mon | mail[-_. ]?deliver[-_. ]?\w* | mail[-_. ]?(?:router | administrator) | \w{1,30}-daemon | mdaemon | mmdf
-          | double-bounce | bounce-?daemon | non-?deliver(?:y | able) | undeliver(?:ed | able)\w*
+    r"""(?: mail(?:er)?[-_. ]?d(?:ae|e|ea)mon | mail[-_. ]?deliver[-_. ]?\w* | mdaemon | mmdf
+          | mail[-_. ]?(?:router | administrator) | \w{1,30}-daemon
+          | double-bounce | non-?deliver(?:y | able) | undeliver(?:ed | able)\w*
           | ndr(?:agent)? | microsoftexchange[0-9a-f]{16,40}
         ) [-_.\d]{0,20}""",
     re.IGNORECASE | re.VERBOSE,
