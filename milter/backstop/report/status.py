@@ -15,7 +15,7 @@ _MAX_OCTETS: Final = 256_000
 _MAX_ADDRESS: Final = 1000
 
 _FIELD = re.compile(
-    rb"^(?:(final-recipient|original-recipient|action|status|x-original-message-id|original-message-id)"
+    rb"^(?:(final-recipient|original-recipient|action|status)"
     rb"[ \t]*+:([^\n]*+(?:\n[ \t][^\n]*+)*+)|(?:\r*\n)++)",
     re.IGNORECASE | re.MULTILINE,
 )
