@@ -32,6 +32,11 @@ def depth(shallow: int, deep: int) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("depth", [shallow, pytest.param(deep, marks=pytest.mark.deep)])
 
 
+def left_waiting(ledger: Ledger) -> list[str]:
+    """Messages on whose connection there was silence until libmilter gave up the old socket."""
+    return [ledger.shown(entry) for entry in ledger.entries if entry.ended - entry.began > 3]
+
+
 def no_bugs(host: MilterHost) -> None:
     log = host.daemon.log_text()
     assert "bug=" not in log
@@ -73,8 +78,7 @@ def test_daemons_killed_and_started_again(host: MilterHost, depth: int) -> None:
             load.go_on(1.5)
         load.go_on(2)
     assert load.ledger.violations([over], calm=0.5) == []
-    left_waiting = [load.ledger.shown(one) for one in load.ledger.entries if one.ended - one.began > 3]
-    assert left_waiting == [], "whom no orphan takes is told so at once"
+    assert left_waiting(load.ledger) == [], "whom no orphan takes is told so at once"
     assert host.settled_counters(load.ledger) == []
     no_bugs(host)
 
@@ -147,6 +151,7 @@ def test_stopped_under_load_and_started_again(host: MilterHost, depth: int) -> N
             load.go_on(1)
         load.go_on(2)
     assert load.ledger.violations([over], calm=0.5) == []
+    assert left_waiting(load.ledger) == [], "whom nobody takes any more is told so at once"
     assert host.settled_counters(load.ledger, missing=depth * LOST_BY_A_KILL) == []
     no_bugs(host)
 
