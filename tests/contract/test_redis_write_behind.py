@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from backstop.adapters import redis_names as names
-from backstop.adapters.redis_store import Store
+from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.adapters.write_behind import DAY_KEPT, HOUR_KEPT, WriteBehind
 from tests.contract.redis_peer import patient
 from tests.harness.servers import RedisServer, need, wait_for
@@ -95,6 +95,25 @@ def test_the_thread_flushes_four_times_a_second_and_a_last_time_at_the_end(redis
         behind.count("example.com", ["tag.fail"], NOON.timestamp())
         behind.stop(time.monotonic() + 5)
         assert total(client) == 12
+
+
+def test_the_last_flush_tries_a_store_that_a_late_answer_had_shut_out(redis_server, told):
+    """A busy machine answered one question late, a moment before the worker left: its counts were lost."""
+    store = Store(redis_server.unix_url)
+    behind = WriteBehind(store, every=60, on_trouble=told.append)
+    behind.start()
+    with redis_server.client() as client:
+        wait_for(lambda: client.info("clients")["connected_clients"] > 1, 5, "the flusher's connection")
+        redis_server.freeze()
+        with pytest.raises(StoreUnavailable):
+            store.ask([pack("GETRANGE", names.BLOCK_ALL, 0, 63)])
+        redis_server.thaw()
+        behind.count("example.com", ["tag.fail"], NOON.timestamp())
+        wait_for(lambda: store._next_trial < time.monotonic(), 5, "the moment at which a trial may be made")
+        behind.stop(time.monotonic() + 5)
+        assert total(client) == 3
+    assert told == []
+    store.close()
 
 
 def test_counting_costs_a_message_nothing_worth_naming(behind):

@@ -174,6 +174,7 @@ class WriteBehind:
             self.flush()
             if self._stopping.wait(self._every):
                 self._pause_until = 0.0
+                self._store.probe()  # on a busy machine it may have been given up a moment ago
                 self.flush()
                 return
 
