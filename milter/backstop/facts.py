@@ -33,6 +33,8 @@ class Existence(Enum):
     MISSING = auto()
     UNKNOWN = auto()
     """A source that should know did not answer, or knows nobody at all."""
+    ANYBODY = auto()
+    """The next hop takes every recipient, so it says nothing of this one."""
 
 
 class Need(Enum):

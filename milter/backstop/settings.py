@@ -87,6 +87,29 @@ class ReportScope(Enum):
     ALL = "all"
 
 
+class Quiet(Enum):
+    """Whether a later failure on our side is reported to senders for whom nothing vouches."""
+
+    OFF = "off"
+    UNVOUCHED = "unvouched"
+
+
+class ListOf(Enum):
+    """What a DNS list names."""
+
+    CLIENT = "client"
+    SENDER = "sender"
+
+
+@dataclass(frozen=True, slots=True)
+class DnsList:
+    """A DNS list; its zone is folded. With `bounces_only` it is asked for the null sender only."""
+
+    zone: str
+    of: ListOf
+    bounces_only: bool = False
+
+
 class SourceKind(Enum):
     """Where it is known which recipients exist."""
 
@@ -208,6 +231,7 @@ class DomainSettings:
     quarantine_max: int = 500
     copy_to: Address | None = None
     """None: nowhere."""
+    quiet: Quiet = Quiet.OFF
 
     @property
     def proof_is_in_message(self) -> bool:
@@ -443,6 +467,7 @@ PARSERS: Final[Mapping[str, Callable[[object], Any]]] = {
     "report_scope": _one_of(ReportScope),
     "quarantine_max": _number,
     "copy_to": _copy_to,
+    "quiet": _one_of(Quiet),
 }
 """One parser for each setting of a domain but `actions`, whose names are the checks'."""
 

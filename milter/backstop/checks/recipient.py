@@ -10,6 +10,7 @@ _FINDINGS = {
     Existence.EXISTS: Finding(Result.PASS),
     Existence.MISSING: Finding(Result.FAIL, "no such recipient"),
     Existence.UNKNOWN: Finding(Result.TEMPERROR, "no source could say whether the recipient exists"),
+    Existence.ANYBODY: Finding(Result.NONE, "the next hop takes every recipient"),
 }
 
 
