@@ -69,7 +69,7 @@ class TagCase(Enum):
 
 
 class KeyState(Enum):
-    """What a key is used for; a `RETIRED` key verifies nothing."""
+    """What a key is used for; a `RETIRED` key verifies no tag, but the disposable addresses it has made."""
 
     SIGN = "sign"
     VERIFY = "verify"
@@ -125,7 +125,7 @@ class Key:
 class KeyRing:
     """All keys, found by number and domain. A key that names the domain comes before one for `*`."""
 
-    __slots__ = ("_by_number", "_signing", "keys", "memory_secret")
+    __slots__ = ("_by_number", "_of_number", "_signing", "keys", "memory_secret")
 
     def __init__(self, keys: Iterable[Key], memory_secret: bytes = b"") -> None:
         self.keys = tuple(keys)
@@ -136,6 +136,10 @@ class KeyRing:
             if key.state is not KeyState.RETIRED
             for domain in key.domains
         }
+        self._of_number: Mapping[int, tuple[Key, ...]] = {
+            number: tuple(key for key in self.keys if key.number == number)
+            for number in {key.number for key in self.keys}
+        }
         self._signing: Mapping[str, Key] = {
             domain: key for key in self.keys if key.state is KeyState.SIGN for domain in key.domains
         }
@@ -143,6 +147,13 @@ class KeyRing:
     def key(self, number: int, domain: str) -> Key | None:
         """The one key that a tag's key number selects for a domain."""
         return self._by_number.get((number, domain)) or self._by_number.get((number, "*"))
+
+    def alias_keys(self, number: int, domain: str) -> tuple[Key, ...]:
+        """Every key that may have made a disposable address: it outlives the retirement of its key.
+
+        They are several where the number of a retired key was given to another.
+        """
+        return tuple(key for key in self._of_number.get(number, ()) if key.serves(domain))
 
     def signer(self, domain: str) -> Key | None:
         """The key that signs for a domain."""
@@ -261,17 +272,29 @@ def parse_alias(address: Address, delimiters: str = "+") -> Tag | None:
 
 
 def verify_alias(tag: Tag, ring: KeyRing, today: int) -> TagState:
-    """What a disposable address is worth: GOOD, EXPIRED, or FORGED for an extension that only looks alike."""
-    key = ring.key(tag.number, tag.inner.domain)
-    if key is None:
+    """What a disposable address is worth: GOOD, EXPIRED, or FORGED for an extension that only looks alike.
+
+    UNKNOWN_KEY, too, is for an extension that is the user's own.
+    """
+    if not ring.alias_keys(tag.number, tag.inner.domain):
         return TagState.UNKNOWN_KEY
+    last = alias_last_day(tag, ring, today)
+    if last is None:
+        return TagState.FORGED
+    return TagState.GOOD if today <= last <= today + MAX_ALIAS_DAYS + SKEW_DAYS else TagState.EXPIRED
+
+
+def alias_last_day(tag: Tag, ring: KeyRing, today: int) -> int | None:
+    """The last day (days since 1970) of a disposable address; None if none of our keys has made it."""
     given = tag.digest.lower().encode()
     text = tag.inner.folded.encode(errors="surrogateescape")
     next_day = today + (tag.day - today) % 1000
+    keys = ring.alias_keys(tag.number, tag.inner.domain)
     for day in range(next_day, next_day - ALIAS_MEMORY_DAYS, -1000):
-        if hmac.compare_digest(_digest(key.secret, _alias_label(tag.number, day), text).encode(), given):
-            return TagState.GOOD if today <= day <= today + MAX_ALIAS_DAYS + SKEW_DAYS else TagState.EXPIRED
-    return TagState.FORGED
+        label = _alias_label(tag.number, day)
+        if any(hmac.compare_digest(_digest(key.secret, label, text).encode(), given) for key in keys):
+            return day
+    return None
 
 
 def _alias_label(number: int, day: int) -> str:

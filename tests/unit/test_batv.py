@@ -15,6 +15,7 @@ from backstop.batv import (
     TagCase,
     TagForm,
     TagState,
+    alias_last_day,
     can_be_tagged,
     day_of,
     is_tagged,
@@ -445,6 +446,40 @@ def test_a_disposable_address_in_any_case_and_with_the_domains_delimiter():
         assert alias_state(change(path), ring, TODAY, "-") is TagState.GOOD
     assert alias_state(path, ring, TODAY, "+") is None
     assert parse_alias_label(address_of(path), "-").inner == address_of("John@Example.com")
+
+
+def test_a_retired_key_still_knows_its_disposable_addresses():
+    made = key_with(1)
+    path = sign_alias(address_of("john@example.com"), made, TODAY + 500)
+    ring = KeyRing([replace(made, state=KeyState.RETIRED, verify_since=TODAY), key_with(2, b"x" * 16)])
+    assert alias_state(path, ring, TODAY + 500) is TagState.GOOD
+    assert alias_state(path, ring, TODAY + 501) is TagState.EXPIRED
+    assert alias_state(path, KeyRing([key_with(2, b"x" * 16)]), TODAY) is TagState.UNKNOWN_KEY
+    assert state_of(sign(address_of("john@example.com"), made, TODAY, 11, TagForm.PRVS), ring) is (
+        TagState.UNKNOWN_KEY
+    )
+
+
+def test_where_a_number_was_given_again_each_key_that_had_it_is_asked():
+    retired = replace(key_with(1), state=KeyState.RETIRED)
+    older = replace(key_with(1, b"the first key of that number"), state=KeyState.RETIRED)
+    living = key_with(1, b"the newest key of that number")
+    ring = KeyRing([older, retired, living])
+    for key, days in ((older, 30), (retired, 60), (living, 90)):
+        path = sign_alias(address_of("john@example.com"), key, TODAY + days)
+        assert alias_state(path, ring, TODAY) is TagState.GOOD
+        assert alias_last_day(parse_alias_label(address_of(path)), ring, TODAY) == TODAY + days
+    assert ring.key(1, "example.com") is living
+    stranger = key_with(1, b"a key that nobody here has ever had")
+    path = sign_alias(address_of("john@example.com"), stranger, TODAY + 30)
+    assert alias_state(path, ring, TODAY) is TagState.FORGED
+    assert alias_last_day(parse_alias_label(address_of(path)), ring, TODAY) is None
+
+
+def test_a_key_makes_disposable_addresses_for_its_domains_alone():
+    retired = replace(key_with(1, domains=("example.com",)), state=KeyState.RETIRED)
+    path = sign_alias(address_of("john@example.org"), retired, TODAY + 30)
+    assert alias_state(path, KeyRing([retired]), TODAY) is TagState.UNKNOWN_KEY
 
 
 def test_an_extension_that_only_looks_like_a_disposable_address_is_the_users_own():

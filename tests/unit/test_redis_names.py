@@ -30,6 +30,7 @@ NOON = datetime(2026, 11, 21, 12, 34, tzinfo=UTC)
         (names.UNTAGGED, b"backstop:untagged"),
         (names.client("192.0.2.1", "bad_tags"), b"backstop:client:192.0.2.1:bad_tags"),
         (names.client("2001:db8:1:2::", "bad_tags"), b"backstop:client:2001_db8_1_2__:bad_tags"),
+        (names.alias("bob+d-1484abcdef@example.com"), b"backstop:alias:bob+d-1484abcdef@example.com"),
         (names.EVENTS, b"backstop:events"),
     ],
 )

@@ -94,6 +94,11 @@ def client(net: str, what: str) -> bytes:
     return _key(b"backstop:client:", f"{net.replace(':', '_')}:{what}")
 
 
+def alias(name: str) -> bytes:
+    """What is known of a disposable address, by the whole address with its label."""
+    return _key(b"backstop:alias:", name)
+
+
 def octets(text: str) -> bytes:
     """A name or value as Redis gets it: UTF-8, octets from the wire as they came. Never raises."""
     try:
