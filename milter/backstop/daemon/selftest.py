@@ -6,15 +6,12 @@ the peer has something to say, and `expire` when it may have kept silent too lon
 
 import contextlib
 import socket
-import struct
 import time
+
+from backstop.adapters.milter_caller import NEGOTIATED, OFFER, QUIT, place
 
 # Seconds for the whole question
 PATIENCE = 3.0
-# The offer of Postfix: version 6, all actions, all steps
-_OFFER = struct.pack("!IcIII", 13, b"O", 6, 0x1FF, 0x1FFFFF)
-_QUIT = struct.pack("!Ic", 1, b"Q")
-_FAMILIES = {"unix": socket.AF_UNIX, "inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
 class SelfTest:
@@ -24,18 +21,17 @@ class SelfTest:
         self.passed: bool | None = None
         self._deadline = time.monotonic() + PATIENCE
         self._heard = b""
-        kind, _, rest = target.partition(":")
-        self.socket = socket.socket(_FAMILIES[kind], socket.SOCK_STREAM)
+        family, address = place(target)
+        self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.setblocking(False)
         try:
-            if self.socket.family is socket.AF_UNIX:
-                self.socket.connect(rest)
+            if family is socket.AF_UNIX:
+                self.socket.connect(address)
             else:
-                port, _, host = rest.partition("@")
                 with contextlib.suppress(BlockingIOError):
-                    self.socket.connect((host, int(port)))
+                    self.socket.connect(address)
                 # loopback connects at once or not at all; a send to one that has not fails below
-            self.socket.send(_OFFER)
+            self.socket.send(OFFER)
         except OSError:
             self._end(passed=False)
 
@@ -51,7 +47,7 @@ class SelfTest:
         if not more:
             self._end(passed=False)
         elif len(self._heard) >= 5:
-            self._end(passed=self._heard[4:5] == b"O")
+            self._end(passed=self._heard[4:5] == NEGOTIATED)
 
     def expire(self, now: float) -> None:
         """Give up when the time is over."""
@@ -66,7 +62,7 @@ class SelfTest:
     def _end(self, *, passed: bool) -> None:
         if passed:
             with contextlib.suppress(OSError):
-                self.socket.send(_QUIT)
+                self.socket.send(QUIT)
         self.passed = passed
 
     def close(self) -> None:
