@@ -124,7 +124,7 @@ def _test(arguments: argparse.Namespace) -> int:
         raise CommandFailed(names.not_protected(config, found.domain))
     settings = effective.read(config, toggles, found.domain).settings
     locals_ = names.locals_(found, settings.recipient_delimiter)
-    answers = [_ask(toggles, source, found.domain, locals_) for source in settings.recipients]
+    answers = [ask(toggles, source, found.domain, locals_) for source in settings.recipients]
     outcome = recipients.first_answer([answer.existence for answer in answers])
     if arguments.json:
         output.say_json(
@@ -143,13 +143,13 @@ def _test(arguments: argparse.Namespace) -> int:
         if answers:
             output.table(
                 ("source", "answer", "trouble"),
-                [(one.source, _WORDS[one.existence.name], one.trouble) for one in answers],
+                [(one.source, WORDS[one.existence.name], one.trouble) for one in answers],
             )
         output.say(f"in the end: {_end(outcome.name, settings)}")
     return _STATUS.get(outcome.name, os.EX_OK)
 
 
-_WORDS: Final = {
+WORDS: Final = {
     "EXISTS": "exists",
     "MISSING": "does not exist",
     "UNKNOWN": "unknown",
@@ -159,13 +159,16 @@ _STATUS: Final = {"MISSING": 1, "UNKNOWN": os.EX_TEMPFAIL}
 
 
 @dataclass(frozen=True, slots=True)
-class _Answer:
+class SourceAnswer:
+    """What one source says of a recipient, and its `trouble` where it cannot say."""
+
     source: str
     existence: "Existence"
     trouble: str
 
 
-def _ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[str]) -> _Answer:
+def ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[str]) -> SourceAnswer:
+    """What one source of a domain says of a recipient."""
     from backstop.adapters.recipients import make
 
     troubles: list[str] = []
@@ -174,7 +177,7 @@ def _ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[
     existence = source.existence(domain, locals_, replies, time.time())
     if existence.name == "UNKNOWN" and not troubles and replies:
         troubles.append("the set is missing, empty or no set: it knows nobody")
-    return _Answer(str(name), existence, "; ".join(troubles))
+    return SourceAnswer(str(name), existence, "; ".join(troubles))
 
 
 def _end(outcome: str, settings: "DomainSettings") -> str:
