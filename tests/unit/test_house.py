@@ -29,7 +29,7 @@ def pins(name):
     return found
 
 
-@pytest.mark.parametrize("name", ["build.txt", "run.txt", "demo.txt", "test.txt", "floor.txt"])
+@pytest.mark.parametrize("name", ["build.txt", "run.txt", "demo.txt", "test.txt", "deep.txt", "floor.txt"])
 def test_every_pin_has_a_hash_and_no_address(name):
     assert pins(name)
     assert "://" not in (ROOT / "constraints" / name).read_text()
@@ -38,6 +38,8 @@ def test_every_pin_has_a_hash_and_no_address(name):
 def test_tests_run_with_the_libraries_the_daemon_is_pinned_to():
     assert pins("run.txt").items() <= pins("test.txt").items()
     assert pins("demo.txt").items() <= pins("test.txt").items()
+    deep, test = pins("deep.txt"), pins("test.txt")
+    assert all(deep[name] == test[name] for name in deep.keys() & test.keys())
 
 
 def test_the_daemon_needs_no_redis_py():
