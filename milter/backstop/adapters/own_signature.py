@@ -33,6 +33,12 @@ MAX_SIGNATURES: Final = 5
 MAX_KEYS: Final = 4
 """TXT records of one selector that are tried; there should be one."""
 
+MAX_LOOKUPS: Final = 10
+"""Keys of one block that are asked for."""
+
+MAX_VOIDS: Final = 2
+"""Keys that are not there, after which no more are asked for."""
+
 _UNUSABLE: Final = "it cannot count: its tags are damaged, or it has l=, rsa-sha1, or no signed From"
 
 
@@ -70,13 +76,16 @@ class OwnSignature:
         self._directory = KeyDirectory(key_directory, on_trouble) if key_directory else None
         self._resolver = resolver
 
-    def verify(self, block: bytes, is_ours: Callable[[str], bool], now: float) -> SignatureResult:
+    def verify(
+        self, block: bytes, is_ours: Callable[[str], bool], now: float, budget: Budget | None = None
+    ) -> SignatureResult:
         """Look at a block as it was cut out of a report; `is_ours` is asked about folded domains.
 
+        `budget` is the message's; only its time is shared, and without one the block has time of its own.
         Never raises, whatever the block holds. Only keys of our own domains are looked up.
         """
         results: set[SignatureResult] = set()
-        for looked in self.look(block, is_ours, now):
+        for looked in self.look(block, is_ours, now, budget):
             if looked.result is SignatureResult.PASS:
                 return SignatureResult.PASS
             results.add(looked.result)
@@ -85,10 +94,12 @@ class OwnSignature:
                 return result
         return SignatureResult.NONE
 
-    def look(self, block: bytes, is_ours: Callable[[str], bool], now: float) -> Iterator[Looked]:
+    def look(
+        self, block: bytes, is_ours: Callable[[str], bool], now: float, budget: Budget | None = None
+    ) -> Iterator[Looked]:
         """Each signature of ours, from the top, and what it is worth; see `verify`."""
         fields = dkim_signature.fields(block)
-        budget = Budget()
+        budget = (budget or Budget()).apart(lookups=MAX_LOOKUPS, voids=MAX_VOIDS)
         for field, tags in islice(_of_ours(fields, is_ours), MAX_SIGNATURES):
             signature = dkim_signature.read(tags, now)
             result, why = self._worth(signature, field, fields, budget, now)

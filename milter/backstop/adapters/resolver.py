@@ -48,6 +48,7 @@ MAX_RATE: Final = 50.0
 
 _ENTRY_OCTETS = 1000  # what an answer of one record takes with everything around it
 _ROUNDS = 2
+_ANY = 2**31  # no limit
 
 _T = TypeVar("_T")
 
@@ -61,7 +62,7 @@ class Outcome(Enum):
     """Nobody could say, or not within the limits: nothing follows from it."""
 
     SPENT = "spent"
-    """Not asked, because the message has used up its lookups."""
+    """Not asked, because the message has used up its lookups or questions."""
 
 
 @value
@@ -80,28 +81,75 @@ class Exchange:
     host: str
 
 
-class Budget:
-    """What one message may cost in DNS, all its checks together. RFC 7208, section 4.6.4.
+class _Stopwatch:
+    """The seconds during which at least one question is under way: those asked in parallel count once."""
 
-    `seconds` run from the first question. Every question counts, also one the cache answers, so that the
-    outcome does not depend on what others asked before; a void is a question about what is absent.
+    __slots__ = ("_lock", "_running", "_seconds", "_since")
+
+    def __init__(self, seconds: float) -> None:
+        self._lock = threading.Lock()
+        self._seconds = seconds
+        self._running = 0
+        self._since = 0.0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._running:
+                self._since = time.monotonic()
+            self._running += 1
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._seconds -= time.monotonic() - self._since
+
+    @property
+    def left(self) -> float:
+        with self._lock:
+            return self._seconds - (time.monotonic() - self._since if self._running else 0.0)
+
+
+class Budget:
+    """What one message may cost in DNS: the time of all its checks together, and the lookups of one of them.
+
+    `seconds` are those spent waiting for answers, not those the client takes between RCPT and end of message.
+    Every lookup counts, also one the cache answers, so that the outcome does not depend on what others asked
+    before; a void is a lookup of what is absent. RFC 7208, section 4.6.4. `questions` are those that go out.
     """
 
-    def __init__(self, lookups: int = 10, voids: int = 2, seconds: float = LIFETIME) -> None:
+    def __init__(
+        self, lookups: int = 10, voids: int = 2, seconds: float = LIFETIME, *, questions: int = _ANY
+    ) -> None:
         self._lock = threading.Lock()
         self._lookups = lookups
         self._voids = voids
-        self._seconds = seconds
-        self._deadline: float | None = None
+        self._questions = questions
+        self.stopwatch = _Stopwatch(seconds)
+
+    def apart(self, *, lookups: int = _ANY, voids: int = _ANY, questions: int = _ANY) -> "Budget":
+        """One with counts of its own that shares the time.
+
+        What a stranger's record makes one check ask must not cost another check its lookups.
+        """
+        other = Budget(lookups, voids, questions=questions)
+        other.stopwatch = self.stopwatch
+        return other
 
     def take(self) -> bool:
         """Count one lookup; whether it may be made."""
         with self._lock:
-            if self._deadline is None:
-                self._deadline = time.monotonic() + self._seconds
             if self._lookups <= 0 or self._voids <= 0:
                 return False
             self._lookups -= 1
+            return True
+
+    def take_question(self) -> bool:
+        """Count one question that goes out; whether it may."""
+        with self._lock:
+            if self._questions <= 0:
+                return False
+            self._questions -= 1
             return True
 
     def count_void(self) -> None:
@@ -112,7 +160,7 @@ class Budget:
     @property
     def seconds_left(self) -> float:
         """Of the time for all its questions together."""
-        return self._seconds if self._deadline is None else self._deadline - time.monotonic()
+        return self.stopwatch.left
 
 
 @value
@@ -195,23 +243,36 @@ class Resolver:
         """The names that a name under in-addr.arpa or ip6.arpa points to."""
         return self._answer(name, dns.rdatatype.PTR, budget)
 
+    def known_a(self, name: str) -> Answer[str] | None:
+        """The IPv4 addresses as far as the cache knows; None where it would take a question."""
+        return self._known(_question(name, dns.rdatatype.A))
+
     def _answer(self, name: str, rdtype: dns.rdatatype.RdataType, budget: Budget | None) -> Answer[Any]:
+        question = _question(name, rdtype)
         if budget is None:
-            return self._known_or_asked(_Question(name.lower().removesuffix("."), rdtype), self._lifetime)
+            return self._known(question) or self._asked_once(question, self._lifetime)
         if not budget.take():
             return _SPENT
-        patience = min(self._lifetime, budget.seconds_left)
-        answer = self._known_or_asked(_Question(name.lower().removesuffix("."), rdtype), patience)
+        answer = self._known(question)
+        if answer is None:
+            if not budget.take_question():
+                return _SPENT
+            with budget.stopwatch:
+                answer = self._asked_once(question, min(self._lifetime, budget.seconds_left))
         if answer.outcome is Outcome.ABSENT:
             budget.count_void()
         return answer
 
-    def _known_or_asked(self, question: _Question, patience: float) -> Answer[Any]:
+    def _known(self, question: _Question) -> Answer[Any] | None:
         with self._lock:
             entry = self._cache.get(question)
-            if entry and self._clock() < entry.until:
-                self._cache.move_to_end(question)
-                return entry.answer
+            if entry is None or self._clock() >= entry.until:
+                return None
+            self._cache.move_to_end(question)
+            return entry.answer
+
+    def _asked_once(self, question: _Question, patience: float) -> Answer[Any]:
+        with self._lock:
             flight = self._flights.get(question)
             is_first = flight is None
             if flight is None:
@@ -299,6 +360,10 @@ class Resolver:
             self._octets += octets
             while self._octets > self._cache_octets:
                 self._octets -= self._cache.popitem(last=False)[1].octets
+
+
+def _question(name: str, rdtype: dns.rdatatype.RdataType) -> _Question:
+    return _Question(name.lower().removesuffix("."), rdtype)
 
 
 def _absolute(name: str) -> dns.name.Name | None:
