@@ -45,7 +45,7 @@ class TestRecords:
             "v=DKIM1; k=rsa; p={}",
             " v = DKIM1 ;\t k = rsa ; n=a note; p = {} ; ",
             "v=DKIM1; h=sha1:sha256; s=email; p={}",
-            "v=DKIM1; s=*:tlsrpt; t=y; g=*; p={}",
+            "v=DKIM1; s=*:tlsrpt; t=; g=*; p={}",
         ],
     )
     def test_forms(self, form, key, parsed) -> None:
@@ -61,8 +61,23 @@ class TestRecords:
 
     def test_ed25519(self) -> None:
         octets = base64.b64decode(ED25519)
-        expected = PublicKey(Algorithm.ED25519, 0, 0, octets, is_strict=True)
+        expected = PublicKey(Algorithm.ED25519, 0, 0, octets, is_strict=True, is_testing=True)
         assert parse(b"v=DKIM1; k=ed25519; t=y:s; p=" + ED25519) == expected
+
+    @pytest.mark.parametrize(
+        ("flags", "is_strict", "is_testing"),
+        [
+            ("", False, False),
+            ("s", True, False),
+            ("y", False, True),
+            (" y : s ", True, True),
+            ("x", False, False),
+        ],
+    )
+    def test_flags(self, flags, is_strict, is_testing, key) -> None:
+        parsed = parse(f"v=DKIM1; t={flags}; p={base64_of(key)}".encode())
+        assert isinstance(parsed, PublicKey)
+        assert (parsed.is_strict, parsed.is_testing) == (is_strict, is_testing)
 
     @pytest.mark.parametrize(
         ("record", "fault"),

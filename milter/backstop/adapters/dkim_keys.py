@@ -1,4 +1,4 @@
-"""The public halves of our DKIM keys: how DNS and files have them, and a directory of such files.
+"""The public halves of DKIM keys: how DNS and files have them, and a directory of such files of our own.
 
 A key is its TXT record (RFC 6376, section 3.6.1; RFC 8463): as text, as a zone file has it, or as PEM.
 A directory holds `SELECTOR._domainkey.DOMAIN`, or `DOMAIN/SELECTOR`, with or without `.txt` or `.pem`.
@@ -11,6 +11,7 @@ import re
 import stat
 import threading
 from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
@@ -69,6 +70,8 @@ class PublicKey:
     octets: bytes
     is_strict: bool
     """Not for users of subdomains (`t=s`)."""
+    is_testing: bool
+    """Its owner is only trying it out (`t=y`): RFC 6376, section 3.6.1."""
 
 
 @lru_cache(maxsize=256)  # a flood brings the same few again and again; parsing takes 0.2 ms
@@ -87,16 +90,12 @@ def parse(record: bytes) -> PublicKey | Fault:
         return Fault.HASH
     if _listed(tags.get(b"s", b"*")).isdisjoint((b"*", b"email")):
         return Fault.SERVICE
-    kind, octets, is_strict = (
-        tags.get(b"k", b"rsa"),
-        from_base64(tags[b"p"]),
-        b"s" in _listed(tags.get(b"t", b"")),
-    )
+    kind, octets, flags = tags.get(b"k", b"rsa"), from_base64(tags[b"p"]), _listed(tags.get(b"t", b""))
     if kind == b"rsa":
-        return _rsa(octets, is_strict=is_strict)
+        return _rsa(octets, flags)
     if kind != b"ed25519":
         return Fault.KIND
-    return PublicKey(Algorithm.ED25519, 0, 0, octets, is_strict) if len(octets) == 32 else Fault.MALFORMED
+    return _ed25519(octets, flags)
 
 
 def parse_file(octets: bytes) -> PublicKey | Fault:
@@ -222,7 +221,13 @@ def _read(path: Path, name: str, size: int) -> tuple[tuple[str, str] | None, Pub
     return place, None, f"{key.value}; it is not used"
 
 
-def _rsa(octets: bytes, *, is_strict: bool) -> PublicKey | Fault:
+def _ed25519(octets: bytes, flags: AbstractSet[bytes]) -> PublicKey | Fault:
+    if len(octets) != 32:
+        return Fault.MALFORMED
+    return PublicKey(Algorithm.ED25519, 0, 0, octets, is_strict=b"s" in flags, is_testing=b"y" in flags)
+
+
+def _rsa(octets: bytes, flags: AbstractSet[bytes]) -> PublicKey | Fault:
     if len(octets) > MAX_BITS // 4:
         return Fault.LARGE
     try:
@@ -236,15 +241,15 @@ def _rsa(octets: bytes, *, is_strict: bool) -> PublicKey | Fault:
         return Fault.SMALL
     if modulus.bit_length() > MAX_BITS:
         return Fault.LARGE
-    return PublicKey(Algorithm.RSA, modulus, exponent, b"", is_strict)
+    return PublicKey(Algorithm.RSA, modulus, exponent, b"", is_strict=b"s" in flags, is_testing=b"y" in flags)
 
 
 def _pem(octets: bytes) -> PublicKey | Fault:
     match = _PEM.search(octets)
     der = from_base64(match[2]) if match else b""
     if der.startswith(_ED25519_PREFIX) and len(der) == len(_ED25519_PREFIX) + 32:
-        return PublicKey(Algorithm.ED25519, 0, 0, der[len(_ED25519_PREFIX) :], is_strict=False)
-    return _rsa(der, is_strict=False) if der else Fault.MALFORMED
+        return _ed25519(der[len(_ED25519_PREFIX) :], frozenset())
+    return _rsa(der, frozenset()) if der else Fault.MALFORMED
 
 
 def _zone(text: str) -> PublicKey | Fault:

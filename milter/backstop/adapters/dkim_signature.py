@@ -1,9 +1,10 @@
-"""A DKIM-Signature in a header block whose body is gone: its tags, and the hash of the headers it signs.
+"""A DKIM-Signature in a header block: its tags, and the hash of the headers it signs.
 
 Written after RFC 6376, sections 3.4, 3.5 and 3.7. dkimpy is the model and, in the tests, the judge, but it is
 not given the block: its patterns for `b=`, `h=` and base64 take time by the square of a run of blanks, its
 parser by the square of a folded field, and it refuses signatures that have expired. Here each octet is looked
-at a fixed number of times. Keys, and whose signature it is, are `dkim_keys`'s and `own_signature`'s business.
+at a fixed number of times. Keys are `dkim_keys`'s business, whose signature it is `own_signature`'s, and what
+it says of a whole message `dkim_verifier`'s.
 """
 
 import base64
@@ -14,6 +15,7 @@ from enum import Enum
 from typing import Final
 
 from backstop.address import fold_domain
+from backstop.dkim_body import BodyCanonicalization
 from backstop.value import value
 
 MAX_BLOCK: Final = 256 * 1024
@@ -51,16 +53,33 @@ class Field:
     octets: bytes
 
 
+class Flaw(Enum):
+    """Why a signature proves nothing, whatever its key and its hashes. The value is said to a reader."""
+
+    MALFORMED = "its tags are damaged, or one is missing"
+    VERSION = "its version is unknown: v= is not 1"
+    SHA1 = "it is made with rsa-sha1, which nobody may trust any more"
+    ALGORITHM = "its algorithm is unknown: a= is neither rsa-sha256 nor ed25519-sha256"
+    NO_FROM = "it does not sign From"
+    STRANGER = "its user is of another domain: i= is not within d="
+    LENGTH = "it lets anybody add to the body: it has l="
+
+
 @value
 class Signature:
-    """What a signature says, as far as it can prove anything; domain and selector folded."""
+    """What a signature says, if it can prove anything; domain and selector folded, times in seconds."""
 
     domain: str
     selector: str
     algorithm: Algorithm
     signed: tuple[bytes, ...]
     octets: bytes
+    body: BodyCanonicalization
+    body_hash: bytes
+    made: int | None
+    expires: int | None
     is_relaxed: bool
+    """Its headers are; `body` says what of the body is."""
     is_for_subdomain: bool
     """The user of `i=` is in a subdomain of `d=`, which the key may forbid (`t=s`)."""
 
@@ -113,47 +132,61 @@ def domain_of(tags: Mapping[bytes, bytes]) -> str | None:
     return fold_domain(tags.get(b"d", b"").decode("ascii", "replace")) or None
 
 
-def read(tags: Mapping[bytes, bytes], now: float) -> Signature | None:
-    """The signature, if it can prove anything: it covers From, has no `l=`, and is not of the future.
-
-    When it expired is not asked: bounces come days later.
-    """
-    domain = domain_of(tags)
+def selector_of(tags: Mapping[bytes, bytes]) -> str | None:
+    """The name of its key, folded."""
     selector = tags.get(b"s", b"").decode("ascii", "replace").lower()
-    algorithm = _ALGORITHMS.get(tags.get(b"a", b"").lower())
-    header, _, body = tags.get(b"c", b"simple").lower().partition(b"/")
-    signed = tuple(name.strip(_WHITE).lower() for name in tags.get(b"h", b"").split(b":"))
-    octets = from_base64(tags.get(b"b", b""))
+    return selector if len(selector) <= 253 and _SELECTOR.fullmatch(selector) else None
+
+
+def parse(tags: Mapping[bytes, bytes]) -> Signature | Flaw:
+    """The signature that the tags say. RFC 6376, sections 3.5 and 6.1.1; RFC 8301 for the algorithms."""
+    if tags.get(b"v") != b"1":
+        return Flaw.VERSION if tags.get(b"v") else Flaw.MALFORMED
+    domain, selector, user_domain = domain_of(tags), selector_of(tags), _user_domain(tags)
+    octets, body_hash = from_base64(tags.get(b"b", b"")), from_base64(tags.get(b"bh", b""))
+    canonicalizations = _canonicalizations(tags)
+    times = _times(tags)
+    is_by_dns = b"dns/txt" in map(bytes.strip, tags.get(b"q", b"dns/txt").lower().split(b":"))
     if (
-        domain is None
-        or algorithm is None
-        or not octets
+        not (domain and selector and user_domain and octets and body_hash and canonicalizations and is_by_dns)
         or len(octets) > _MAX_SIGNATURE
-        or tags.get(b"v") != b"1"
-        or not tags.get(b"bh")
-        or b"l" in tags
-        or b"from" not in signed
-        or len(selector) > 253
-        or not _SELECTOR.fullmatch(selector)
-        or not {header, body or b"simple"} <= {b"simple", b"relaxed"}
-        or b"dns/txt" not in map(bytes.strip, tags.get(b"q", b"dns/txt").lower().split(b":"))
-        or not _is_past(tags.get(b"t"), now)
+        or times is None
     ):
-        return None
-    user_domain = fold_domain(
-        tags.get(b"i", b"@" + tags[b"d"]).rpartition(b"@")[2].decode("ascii", "replace")
-    )
-    if user_domain is None or not f".{user_domain}".endswith(f".{domain}"):
-        return None
+        return Flaw.MALFORMED
+    algorithm = _ALGORITHMS.get(tags.get(b"a", b"").lower())
+    if algorithm is None:
+        return Flaw.SHA1 if tags.get(b"a", b"").lower() == b"rsa-sha1" else Flaw.ALGORITHM
+    if not f".{user_domain}".endswith(f".{domain}"):
+        return Flaw.STRANGER
+    signed = tuple(name.strip(_WHITE).lower() for name in tags.get(b"h", b"").split(b":"))
+    if b"from" not in signed:
+        return Flaw.NO_FROM
+    if b"l" in tags:
+        return Flaw.LENGTH
+    header, body = canonicalizations
     return Signature(
         domain,
         selector,
         algorithm,
         signed,
         octets,
-        is_relaxed=header == b"relaxed",
+        body,
+        body_hash,
+        *times,
+        is_relaxed=header is BodyCanonicalization.RELAXED,
         is_for_subdomain=user_domain != domain,
     )
+
+
+def read(tags: Mapping[bytes, bytes], now: float) -> Signature | None:
+    """The signature, if it can prove anything and is not of the future.
+
+    When it expired is not asked: bounces come days later.
+    """
+    signature = parse(tags)
+    if isinstance(signature, Flaw) or (signature.made or 0) > now + MAX_AHEAD:
+        return None
+    return signature
 
 
 def header_hash(signature: Signature, field: Field, block: Sequence[Field]) -> "hashlib._Hash":
@@ -180,10 +213,29 @@ def from_base64(text: bytes) -> bytes:
 _ALGORITHMS: Final = {algorithm.value: algorithm for algorithm in Algorithm}
 
 
-def _is_past(made: bytes | None, now: float) -> bool:
-    if made is None:
-        return True
-    return made.isdigit() and len(made) <= 12 and int(made) <= now + MAX_AHEAD
+def _user_domain(tags: Mapping[bytes, bytes]) -> str | None:
+    user = tags.get(b"i", b"@" + tags.get(b"d", b""))
+    return fold_domain(user.rpartition(b"@")[2].decode("ascii", "replace"))
+
+
+def _canonicalizations(
+    tags: Mapping[bytes, bytes],
+) -> tuple[BodyCanonicalization, BodyCanonicalization] | None:
+    """Those of header and body, which have the same names."""
+    header, _, body = tags.get(b"c", b"simple").lower().partition(b"/")
+    try:
+        return BodyCanonicalization(header), BodyCanonicalization(body or b"simple")
+    except ValueError:
+        return None
+
+
+def _times(tags: Mapping[bytes, bytes]) -> tuple[int | None, int | None] | None:
+    """When it was made and when it expires, None for what is not said; None for what are no times."""
+    texts = tags.get(b"t"), tags.get(b"x")
+    if any(text is not None and not (text.isdigit() and len(text) <= 12) for text in texts):
+        return None
+    made, expires = (None if text is None else int(text) for text in texts)
+    return None if made is not None and expires is not None and expires < made else (made, expires)
 
 
 def _chosen(names: Sequence[bytes], block: Sequence[Field]) -> Iterator[Field]:
