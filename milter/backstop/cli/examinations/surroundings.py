@@ -1,0 +1,56 @@
+"""What is examined: the configuration, the store as far as it answers, the domains, and the mail server."""
+
+import time
+from dataclasses import dataclass, field
+
+from backstop.cli import effective
+from backstop.cli.effective import Effective
+from backstop.cli.output import CommandFailed
+from backstop.cli.store import Toggles, all_domains
+from backstop.config import Config
+
+PATIENCE = 10.0
+"""Seconds for a connection, and for each reply."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailServer:
+    """Where the mail server takes mail from strangers."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Everything an examination may look at.
+
+    `away` says why the store does not answer, and is empty when it does.
+    """
+
+    config: Config
+    toggles: Toggles
+    away: str
+    domains: tuple[str, ...]
+    server: MailServer
+    postfix_folder: str = ""
+    """Of main.cf; empty for the system's own."""
+
+    now: float = field(default_factory=time.time)
+
+    def effective(self, domain: str) -> Effective:
+        """A domain's settings as they hold now, by the file alone where the store does not answer."""
+        if self.away:
+            return effective.by_file(self.config, domain)
+        return effective.read(self.config, self.toggles, domain)
+
+
+def known_domains(config: Config, toggles: Toggles) -> tuple[tuple[str, ...], str]:
+    """All protected domains, and why the store does not answer; those of the file then."""
+    try:
+        return tuple(all_domains(config, toggles)), ""
+    except CommandFailed as failure:
+        return config.domains, str(failure)
