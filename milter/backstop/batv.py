@@ -37,6 +37,9 @@ EXPIRED_DAYS: Final = 30
 MAX_LIFETIME_DAYS: Final = 100
 """The window must stay far below 1000 days, where the day number wraps."""
 
+ALIAS_OCTETS: Final = 13
+"""What a disposable address adds to a local part, its delimiter among them."""
+
 MAX_ALIAS_DAYS: Final = 500
 """For how long a disposable address may be made."""
 

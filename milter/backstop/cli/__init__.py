@@ -10,7 +10,19 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from backstop import __version__
-from backstop.cli import blocks, domains, explain, keys, output, readiness, recipients, records, service, tags
+from backstop.cli import (
+    aliases,
+    blocks,
+    domains,
+    explain,
+    keys,
+    output,
+    readiness,
+    recipients,
+    records,
+    service,
+    tags,
+)
 from backstop.cli.output import CommandFailed
 
 CONFIG: Final = Path("/etc/backstop/backstop.toml")
@@ -72,7 +84,7 @@ def _parser(words: Sequence[str]) -> Parser:
     parser = Parser(prog="backstop", description="Ends backscatter: bounces of mail that was never sent.")
     parser.add_argument("--version", action="version", version=f"backstop {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for group in (service, blocks, domains, readiness, records, recipients, keys, tags, explain):
+    for group in (service, blocks, domains, readiness, records, recipients, aliases, keys, tags, explain):
         group.add_commands(commands)
     service.add_setup(commands, words)
     return parser
