@@ -1,0 +1,155 @@
+"""One SPF evaluation: pyspf, with our resolver and our limits in place of its own.
+
+Importing this imports pyspf, which a worker that checks no SPF need not pay for. What pyspf reads too loosely
+or spends too freely is set right here; results are remembered by `spf`. RFC 7208.
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any, Final
+
+from backstop.adapters.resolver import Answer, Budget, Exchange, Outcome, Resolver
+from backstop.authentication import SpfResult
+from backstop.value import value
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # its docstrings have escapes that newer Pythons warn of
+    import spf
+
+MAX_QUESTIONS: Final = 12
+"""That one evaluation sends out, whatever its records name. One that needs more is a temporary error; the
+next gets further, as what was answered is known by then."""
+
+MAX_RECORD: Final = 4096
+"""Octets of one record; RFC 7208, section 3.4, asks for 450."""
+
+MAX_TERM: Final = 320
+"""Octets of one term of it: a name of 255 with macros. pyspf takes time by the square of it."""
+
+_MAX_NAME: Final = 253
+_MAX_REASON: Final = 200
+_VERSION: Final = re.compile(rb"v=spf1(?: |\Z)", re.IGNORECASE)
+_MODIFIER: Final = re.compile(r"(?<= )(?:redirect|exp)=", re.IGNORECASE)
+_MACRO_STRING: Final = re.compile(
+    r"(?:[^%]|%[%_-]|%\{[a-z](?!0+[^0-9])[0-9]{0,3}r?[-.+,/_=]*\})*", re.IGNORECASE | re.DOTALL
+)
+
+
+@value
+class Client:
+    """Who is asked about: the address of the client, and the identity it claims."""
+
+    address: str
+    helo: str
+    local: str
+    domain: str
+
+
+@value
+class Evaluation:
+    """The outcome; `is_personal` says that it holds for this local part and this HELO name alone."""
+
+    result: SpfResult
+    reason: str
+    is_personal: bool
+
+
+def evaluate(client: Client, resolver: Resolver, budget: Budget) -> Evaluation:
+    """Ask and judge; never raises, whatever the records hold."""
+    answer = resolver.txt(client.domain, budget)
+    if answer.outcome in (Outcome.TEMPORARY, Outcome.SPENT):
+        return Evaluation(SpfResult.TEMPERROR, f"nobody could say what {client.domain} publishes", False)
+    if not any(map(_VERSION.match, answer.records)):
+        return Evaluation(SpfResult.NONE, "", False)
+    try:
+        query = _Query(client, resolver, budget)
+        word, _code, why = query.check()
+    # What hostile records were seen to raise, and RecursionError for what they may.
+    except (spf.PermError, ValueError, IndexError, RecursionError) as error:
+        return Evaluation(SpfResult.PERMERROR, f"{type(error).__name__}: {error}"[:_MAX_REASON], True)
+    if word not in ("temperror", "permerror"):
+        why = query.mechanism or "default"
+    return Evaluation(SpfResult(word), why[:_MAX_REASON], query.is_personal)
+
+
+class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
+    """pyspf's, which follows a record's terms; it asks through `dns`."""
+
+    is_personal = False
+
+    def __init__(self, client: Client, resolver: Resolver, budget: Budget) -> None:
+        # pyspf would cut a quoted local part at its first @, and so take the domain from it.
+        super().__init__(client.address, f"postmaster@{client.domain}", client.helo)
+        local = client.local.encode("utf-8", "replace").decode() or "postmaster"
+        self._personal = {"l": local, "s": f"{local}@{client.domain}", "h": client.helo}
+        self._budget = budget
+        self._voids: set[int] = set()
+        self._ask: dict[str, Callable[[str, Budget], Answer[Any]]] = {
+            "TXT": resolver.txt,
+            "A": resolver.a,
+            "AAAA": resolver.aaaa,
+            "MX": resolver.mx,
+            "PTR": resolver.ptr,
+        }
+
+    # Macros read these three as attributes, and nothing else does.
+    l = property(lambda self: self._told("l"), lambda _self, _value: None)  # noqa: E741 - pyspf's name
+    s = property(lambda self: self._told("s"), lambda _self, _value: None)
+    h = property(lambda self: self._told("h"), lambda _self, _value: None)
+
+    def _told(self, letter: str) -> str:
+        self.is_personal = True
+        return self._personal[letter]
+
+    def dns(
+        self,
+        name: str,
+        qtype: str,
+        cnames: object = None,  # noqa: ARG002 - pyspf's signature
+        ignore_void: bool = False,  # noqa: ARG002, FBT001, FBT002 - pyspf's signature
+    ) -> list[Any]:
+        """The records, in the form in which pyspf takes them."""
+        name = name.removesuffix(".")
+        if not name.isascii() or not all(0 < len(label) < 64 for label in name.split(".")):
+            return []  # no name, so there is nothing to ask for: RFC 7208, section 4.8; RFC 8616, section 4
+        answer = self._ask[qtype](name, self._budget)
+        if answer.outcome in (Outcome.TEMPORARY, Outcome.SPENT):
+            raise spf.TempError(f"nobody could say: {qtype} of {name}")
+        if answer.outcome is Outcome.ABSENT:
+            self._count_void()
+        return list(map(_record, answer.records))
+
+    def _count_void(self) -> None:
+        # Terms are counted and not questions: mail exchanges without IPv6 are no error of their domain's.
+        self._voids.add(self.lookups)
+        if len(self._voids) > spf.MAX_VOID_LOOKUPS:
+            raise spf.PermError(f"Void lookup limit of {spf.MAX_VOID_LOOKUPS} exceeded")
+
+    def dns_spf(self, domain: str) -> str | None:
+        """The domain's record, if it has one; PermError for one that is beyond our limits."""
+        record: str | None = super().dns_spf(domain)
+        if record is None:
+            return None
+        if len(record) > MAX_RECORD or max(map(len, record.split(" "))) > MAX_TERM:
+            raise spf.PermError(f"the record of {domain} is too long")
+        return _MODIFIER.sub(lambda match: match[0].lower(), record)
+
+    def expand(self, s: str, stripdot: bool = True) -> str:  # noqa: FBT001, FBT002 - pyspf's signature
+        """Macros put in; RFC 7208, section 7."""
+        if "%" in s and not _MACRO_STRING.fullmatch(s):
+            raise spf.PermError("invalid macro", s)
+        text: str = super().expand(s, stripdot)
+        while len(text) > _MAX_NAME and "." in text:
+            text = text.partition(".")[2]
+        return text
+
+    def get_explanation(self, spec: str) -> None:  # noqa: ARG002 - pyspf's signature
+        """Not fetched: it is text for the client, and a stranger's."""
+        return
+
+
+def _record(record: bytes | str | Exchange) -> Any:
+    if isinstance(record, bytes):
+        return (record,)
+    return (record.preference, record.host) if isinstance(record, Exchange) else record
