@@ -1,0 +1,125 @@
+"""DMARC of a message: the records of the header From's domain are asked for, and judged by `dmarc`.
+
+RFC 7489, section 6.6. Nothing follows from what could not be asked.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from backstop import dmarc
+from backstop.adapters.public_suffixes import PublicSuffixes
+from backstop.adapters.resolver import Budget, Outcome, Resolver
+from backstop.authentication import Dkim, DkimResult, Dmarc, DmarcResult, Spf
+from backstop.dmarc import Alignment, NoAuthor, Policy, Scope
+from backstop.value import value
+
+LOOKUPS: Final = 5
+"""Questions for one message: two records, and three that tell whether a domain is there."""
+
+MIN_SECONDS: Final = 1.0
+"""What is left for them however long the other checks took: what SPF asked may be the forger's, and slow on
+purpose."""
+
+
+@value
+class Found:
+    """The record that speaks for a domain: `at` is the name without `_dmarc`."""
+
+    policy: Policy
+    at: str
+    record: bytes
+
+
+@value
+class NotFound:
+    """Why no policy is applied: the result, and the reason for the log."""
+
+    result: DmarcResult
+    reason: str
+
+
+class DmarcChecker:
+    """Judges messages; one for all threads of a worker."""
+
+    def __init__(self, resolver: Resolver, suffixes: PublicSuffixes) -> None:
+        self._resolver = resolver
+        self._suffixes = suffixes
+
+    def check(
+        self,
+        from_values: Sequence[bytes],
+        spf: Spf | None,
+        dkim: tuple[Dkim, ...],
+        budget: Budget,
+        sample: float,
+    ) -> Dmarc:
+        """What DMARC says of a message; never raises on what the message or DNS holds.
+
+        `from_values` are the values of all its From fields, raw. `spf` and `dkim` are as `dmarc.evaluate`
+        takes them, `sample` too. Of `budget` only the time is used. Raises LookupError without a list of
+        public suffixes; `PublicSuffixes.load` at the start finds that out.
+        """
+        author = dmarc.author(from_values)
+        if isinstance(author, NoAuthor):
+            return Dmarc(DmarcResult.NONE, reason=author.value)
+        own = _own(budget)
+        found = self.find(author.domain, own)
+        if isinstance(found, NotFound):
+            return Dmarc(found.result, author.domain, reason=found.reason)
+        return dmarc.evaluate(
+            found.policy,
+            self._scope(author.domain, found, own),
+            author.domain,
+            spf,
+            dkim,
+            organizational=self._suffixes.organizational,
+            sample=sample,
+        )
+
+    def find(self, domain: str, budget: Budget) -> Found | NotFound:
+        """The policy for a folded domain: its own, else that of its organisational domain (section 6.6.3)."""
+        organizational = self._suffixes.organizational(domain)
+        for name in dict.fromkeys((domain, organizational)):
+            if name is None:
+                continue
+            answer = self._resolver.txt(f"_dmarc.{name}", budget)
+            if answer.outcome in (Outcome.TEMPORARY, Outcome.SPENT):
+                return NotFound(DmarcResult.TEMPERROR, f"DNS did not answer for _dmarc.{name}")
+            records = [record for record in answer.records if dmarc.is_record(record)]
+            if len(records) > 1:
+                return NotFound(DmarcResult.NONE, f"_dmarc.{name} has {len(records)} records")
+            if records:
+                policy = dmarc.parse(records[0])
+                if policy is None:
+                    return NotFound(DmarcResult.PERMERROR, f"the record of _dmarc.{name} is damaged")
+                return Found(policy, name, records[0])
+        return NotFound(DmarcResult.NONE, "there is no record")
+
+    def vouches(self, reverse_path_domain: str, dkim: tuple[Dkim, ...]) -> bool:
+        """Whether a good signature is aligned, relaxed, with the domain of the reverse-path, folded."""
+        return any(
+            signature.result is DkimResult.PASS
+            and dmarc.is_aligned(
+                reverse_path_domain, signature.domain, Alignment.RELAXED, self._suffixes.organizational
+            )
+            for signature in dkim
+        )
+
+    def _scope(self, domain: str, found: Found, budget: Budget) -> Scope:
+        if domain == found.at:
+            return Scope.OWN
+        if found.policy.nonexistent is found.policy.subdomain or self._is_there(domain, budget):
+            return Scope.SUBDOMAIN
+        return Scope.NONEXISTENT
+
+    def _is_there(self, domain: str, budget: Budget) -> bool:
+        """Whether it has an address or takes mail (RFC 9091, section 2.7); yes if nobody can say."""
+        questions = (self._resolver.a, self._resolver.mx, self._resolver.aaaa)
+        return any(ask(domain, budget).outcome is not Outcome.ABSENT for ask in questions)
+
+
+def _own(budget: Budget) -> Budget:
+    """A budget with lookups of our own: what SPF's policy costs is its owner's doing."""
+    if budget.seconds_left < MIN_SECONDS:
+        return Budget(LOOKUPS, LOOKUPS, MIN_SECONDS)
+    return budget.apart(lookups=LOOKUPS)

@@ -1,0 +1,143 @@
+"""Whose address a message shows: the domain in its header From, read from whatever octets stand there.
+
+RFC 5322, section 3.6.2, with the obsolete forms; RFC 7489, section 6.6.1. Each octet is looked at a fixed
+number of times: no expression here can match the same octets in two ways.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from enum import Enum
+from typing import Final
+
+from backstop.address import fold_domain
+from backstop.value import value
+
+MAX_FROM_OCTETS: Final = 16_000
+"""Of a From field; what is longer shows nobody."""
+
+MAX_DOMAINS: Final = 100
+"""Addresses of a field that are read."""
+
+# A quoted string and a domain literal end with the field if nothing else ends them, else each opening mark
+# would be tried to the end anew.
+_TOKEN: Final = re.compile(
+    rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|\[[^\]\\<>,;"]*+(?:\]|\Z)?|[()<>,:;@.\\]|[ \t\r\n]++'
+    rb'|[^"\[()<>,:;@.\\ \t\r\n]++',
+    re.DOTALL,
+)
+_COMMENT: Final = re.compile(rb"[()]|\\.?|[^()\\]++", re.DOTALL)
+
+
+class NoAuthor(Enum):
+    """Why there is no domain that could be judged."""
+
+    NO_FIELD = "there is no From"
+    FIELDS = "there is more than one From"
+    NO_DOMAIN = "From holds no address with a domain"
+    DOMAINS = "From holds addresses of several domains"
+
+
+@value
+class Author:
+    """The domain of the address that is shown, folded."""
+
+    domain: str
+
+
+def author(values: Sequence[bytes]) -> Author | NoAuthor:
+    """Whose address the From fields show; `values` are what stands after the colon of each, still folded."""
+    if len(values) != 1:
+        return NoAuthor.FIELDS if values else NoAuthor.NO_FIELD
+    found = domains(values[0])
+    if not found:
+        return NoAuthor.NO_DOMAIN
+    return Author(found[0]) if len(found) == 1 else NoAuthor.DOMAINS
+
+
+def domains(field: bytes) -> tuple[str, ...]:
+    """The domains of all addresses in a From field, folded, each once; address literals are none."""
+    if len(field) > MAX_FROM_OCTETS:
+        return ()
+    found: dict[str, None] = {}
+    for address in _addresses(_tokens(field)):
+        if len(found) == MAX_DOMAINS:
+            break
+        domain = fold_domain(_after_at(address).decode("utf-8", "surrogateescape"))
+        if domain and not domain.startswith("["):
+            found[domain] = None
+    return tuple(found)
+
+
+def _tokens(field: bytes) -> Iterator[bytes]:
+    """What stands there without comments, each run of blanks as one blank."""
+    at = 0
+    while match := _TOKEN.match(field, at):
+        at = match.end()
+        if match[0] == b"(":
+            at = _after_comment(field, at)
+            yield b" "
+        else:
+            yield b" " if match[0].isspace() else match[0]
+
+
+def _after_comment(field: bytes, at: int) -> int:
+    depth = 1
+    while depth and (match := _COMMENT.match(field, at)):
+        at = match.end()
+        depth += {b"(": 1, b")": -1}.get(match[0], 0)
+    return at
+
+
+def _addresses(tokens: Iterator[bytes]) -> Iterator[list[bytes]]:
+    """What may be an address, token by token: what is between angle brackets, or there are none.
+
+    Before angle brackets stands a name, in which anything is only a name, also an address.
+    """
+    bare: list[bytes] = []
+    angled: list[bytes] | None = None
+    is_named = False
+    for token in tokens:
+        if token == b"<":
+            if angled:
+                yield angled
+            angled, is_named = [], True
+        elif token == b">":
+            if angled is not None:
+                yield angled
+            angled = None
+        elif angled is not None:
+            angled.append(token)
+        elif token in (b",", b";"):
+            if not is_named:
+                yield bare
+            bare, is_named = [], False
+        elif token == b":":  # the name of a group
+            bare = []
+        else:
+            bare.append(token)
+    if angled:
+        yield angled
+    if not is_named:
+        yield bare
+
+
+def _after_at(address: list[bytes]) -> bytes:
+    """The domain of an address without its blanks; empty if there is none. A source route is passed over."""
+    colon = len(address) - address[::-1].index(b":") if b":" in address else 0
+    address = address[colon:]
+    if b"@" not in address:
+        return b""
+    last = len(address) - address[::-1].index(b"@")
+    return b"".join(_dotted(address[last:]))
+
+
+def _dotted(tokens: list[bytes]) -> Iterator[bytes]:
+    """Labels with dots between them, up to where two labels stand without one."""
+    is_after_label = False
+    for token in tokens:
+        if token == b" ":
+            continue
+        if token != b"." and is_after_label:
+            return
+        is_after_label = token != b"."
+        yield token
