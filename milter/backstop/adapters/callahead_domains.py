@@ -1,0 +1,112 @@
+"""What a next hop's word about a domain is worth: whether it takes everybody, and whether it knows anybody.
+
+A next hop that accepts every recipient says nothing by accepting one, and one that refuses every recipient
+(its directory is away, say) says nothing by refusing one. Both are found out by a second recipient in the
+same session: a random name that cannot exist, or one that surely does. The caller holds the lock.
+"""
+
+import secrets
+from collections import OrderedDict
+from enum import Enum, auto
+from typing import Final
+
+BELIEVED_SECONDS: Final = 300.0
+"""For how long refusals are believed after a recipient of the same domain was accepted."""
+
+DOUBTED_SECONDS: Final = 300.0
+"""For how long they are not after one was refused that should exist."""
+
+POSTMASTER: Final = "postmaster"
+"""Exists in every domain: RFC 5321, section 4.5.1."""
+
+_CONSONANTS = "bdfghklmnprstvz"
+_VOWELS = "aeiou"
+
+
+class Takes(Enum):
+    """Whom the next hop takes of a domain."""
+
+    UNTRIED = auto()
+    SOME = auto()
+    ANYBODY = auto()
+    UNDECIDED = auto()
+    """It was tried, and nothing came of it; it is tried again when its time is over."""
+
+
+class Domain:
+    """The next hop's word about one domain; times are by the clock of the caller."""
+
+    __slots__ = ("_believed_until", "_doubted_until", "_takes", "_takes_until", "stranger", "witness")
+
+    def __init__(self) -> None:
+        self._takes = Takes.UNTRIED
+        self._takes_until = float("-inf")
+        self._believed_until = float("-inf")
+        self._doubted_until = float("-inf")
+        self.stranger = random_local()
+        """The local part that is tried to see whether anybody is taken; the same until it is decided, as it
+        may be greylisted the first time."""
+
+        self.witness = ""
+        """A local part that was accepted when others were not; empty while none is known."""
+
+    def takes(self, now: float) -> Takes:
+        """Whom it takes, as far as that is known."""
+        return self._takes if now < self._takes_until else Takes.UNTRIED
+
+    @property
+    def takes_until(self) -> float:
+        """Until when that holds."""
+        return self._takes_until
+
+    def settle(self, takes: Takes, until: float) -> None:
+        """Keep what a trial showed."""
+        if takes in (Takes.SOME, Takes.ANYBODY):
+            self.stranger = random_local()
+        self._takes, self._takes_until = takes, until
+
+    def believe(self, now: float) -> None:
+        """Somebody was accepted: refusals mean something."""
+        self._believed_until, self._doubted_until = now + BELIEVED_SECONDS, float("-inf")
+
+    def doubt(self, now: float) -> None:
+        """Somebody was refused who should exist: refusals mean nothing for a while."""
+        self.witness = ""
+        self._believed_until, self._doubted_until = float("-inf"), now + DOUBTED_SECONDS
+
+    def is_believed(self, now: float) -> bool:
+        """Whether a refusal can be believed at once."""
+        return now < self._believed_until
+
+    def is_doubted(self, now: float) -> bool:
+        """Whether a refusal means nothing, whoever else is tried."""
+        return now < self._doubted_until
+
+    def control(self, local: str) -> str:
+        """Who should exist beside this one; empty where nobody is known."""
+        if self.witness and self.witness != local:
+            return self.witness
+        return "" if local == POSTMASTER else POSTMASTER
+
+
+class Domains:
+    """The domains of a next hop, at most so many; the ones not used for longest are forgotten."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._domains: OrderedDict[str, Domain] = OrderedDict()
+
+    def __getitem__(self, name: str) -> Domain:
+        domain = self._domains.get(name)
+        if domain is None:
+            domain = self._domains[name] = Domain()
+            if len(self._domains) > self._most:
+                self._domains.popitem(last=False)
+        self._domains.move_to_end(name)
+        return domain
+
+
+def random_local() -> str:
+    """A local part that nobody has and nobody guesses, and that looks like any other: 57 bits."""
+    syllables = [secrets.choice(_CONSONANTS) + secrets.choice(_VOWELS) for _ in range(8)]
+    return f"{''.join(syllables[:4])}.{''.join(syllables[4:])}{secrets.randbelow(90) + 10}"
