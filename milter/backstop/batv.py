@@ -293,11 +293,16 @@ def alias_last_day(tag: Tag, ring: KeyRing, today: int) -> int | None:
     text = tag.inner.folded.encode(errors="surrogateescape")
     next_day = today + (tag.day - today) % 1000
     keys = ring.alias_keys(tag.number, tag.inner.domain)
-    for day in range(next_day, next_day - ALIAS_MEMORY_DAYS, -1000):
+    for day in range(next_day, next_day - ALIAS_MEMORY_DAYS - 1, -1000):
         label = _alias_label(tag.number, day)
         if any(hmac.compare_digest(_digest(key.secret, label, text).encode(), given) for key in keys):
             return day
     return None
+
+
+def last_alias_day(key: Key, today: int) -> int:
+    """The latest day (since 1970) up to which a disposable address can be good that a key has made."""
+    return (today if key.verify_since is None else key.verify_since) + MAX_ALIAS_DAYS
 
 
 def _alias_label(number: int, day: int) -> str:

@@ -284,8 +284,8 @@ def _known(config: "Config", toggles: "Toggles", written: "Address") -> "tuple[A
     last_day = None if label is None else batv.alias_last_day(label, config.ring, today)
     if label is None or last_day is None:
         raise CommandFailed(
-            f"{address.path} is no disposable address that a key of ours made: it is the user's own, left alone,"
-            " and cannot be switched off"
+            f"{address.path} is no disposable address that a key of ours made: it is the user's own, and"
+            " cannot be switched off"
         )
     return address, last_day, batv.verify_alias(label, config.ring, today) is TagState.EXPIRED
 

@@ -54,7 +54,10 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     _add_domain(rotate, "the key that signs for this domain, where several keys sign")
     retire = actions.add_parser(
-        "retire", help="let a key verify no more, when none of its tags can come back"
+        "retire",
+        help="let a key verify no more tags, when none of its own can come back",
+        description="Let a key verify no more tags, when none of its own can come back. Disposable addresses"
+        " that it made go on.",
     )
     retire.add_argument("number", type=int, choices=range(10), metavar="NUMBER")
     _add_domain(retire, "the key for this domain, where several keys have the number")
@@ -132,6 +135,8 @@ def _rotate(arguments: argparse.Namespace) -> int:
 
 def _retire(arguments: argparse.Namespace) -> int:
     from backstop import keyfile
+    from backstop.batv import last_alias_day
+    from backstop.cli.times import date_text
 
     path, _ = _configured(arguments)
     ring = _read(path)
@@ -142,7 +147,12 @@ def _retire(arguments: argparse.Namespace) -> int:
     else:
         changed = _change(lambda: keyfile.retire(ring, number, _today(), domain))
     _write(path, changed)
-    output.say(f"{path}: key {number} is retired; disposable addresses made with it end too")
+    output.say(f"{path}: key {number} is retired: it verifies no tags any more")
+    (gone,) = (after for before, after in zip(ring.keys, changed.keys, strict=True) if before != after)
+    output.say(
+        f"Disposable addresses made with it go on, up to {date_text(last_alias_day(gone, _today()))} at the"
+        " latest; for their sake it stays in the file."
+    )
     _say_what_counts(path)
     return os.EX_OK
 

@@ -11,7 +11,7 @@ from backstop.cli.output import CommandFailed
 
 if TYPE_CHECKING:
     from backstop.address import Address
-    from backstop.batv import KeyRing, Tag
+    from backstop.batv import KeyRing, Tag, TagState
     from backstop.settings import DomainSettings
 
 NOT_GOOD = 1
@@ -70,32 +70,37 @@ def _sign(arguments: argparse.Namespace) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     from backstop import batv
     from backstop.batv import TagState
-    from backstop.cli.times import date_text
 
     address = _address(arguments.address)
     ring, settings = _means(arguments, address.domain)
     today = _day(arguments)
     found: dict[str, object] = {"address": address.path, "state": TagState.NONE.value}
-    for kind, parse, verify in (
-        ("tag", batv.parse, batv.verify),
-        ("disposable address", batv.parse_alias, batv.verify_alias),
-    ):
-        tag = parse(address, settings.recipient_delimiter)
-        if tag is not None:
-            state = verify(tag, ring, today)
-            found |= {
-                "state": state.value,
-                "kind": kind,
-                "inner": tag.inner.path,
-                "key": tag.number,
-                "last_day": date_text(_last_day(tag, today)),
-            }
-            break
+    delimiters = settings.recipient_delimiter
+    if (tag := batv.parse(address, delimiters)) is not None:
+        found |= _described("tag", tag, batv.verify(tag, ring, today), _last_day(tag, today))
+    elif (label := batv.parse_alias(address, delimiters)) is not None:
+        last_day = batv.alias_last_day(label, ring, today)
+        state = batv.verify_alias(label, ring, today)
+        found |= _described(
+            "disposable address", label, state, _last_day(label, today) if last_day is None else last_day
+        )
     if arguments.json:
         output.say_json(found)
     else:
         output.say(_sentence(found))
     return os.EX_OK if found["state"] == TagState.GOOD.value else NOT_GOOD
+
+
+def _described(kind: str, tag: "Tag", state: "TagState", last_day: int) -> dict[str, object]:
+    from backstop.cli.times import date_text
+
+    return {
+        "state": state.value,
+        "kind": kind,
+        "inner": tag.inner.path,
+        "key": tag.number,
+        "last_day": date_text(last_day),
+    }
 
 
 def _sentence(found: dict[str, object]) -> str:
@@ -108,7 +113,7 @@ def _sentence(found: dict[str, object]) -> str:
 
 _WHY_BAD: Final = {
     "forged": "which did not make it, or long ago",
-    "unknown-key": "which is not in the key file or is retired",
+    "unknown-key": "which is not in the key file, or is retired and verifies no tags",
 }
 """The day in such a tag is anybody's word."""
 
