@@ -13,6 +13,7 @@ from backstop import __version__
 from backstop.cli import (
     aliases,
     blocks,
+    doctor,
     domains,
     explain,
     keys,
@@ -84,7 +85,19 @@ def _parser(words: Sequence[str]) -> Parser:
     parser = Parser(prog="backstop", description="Ends backscatter: bounces of mail that was never sent.")
     parser.add_argument("--version", action="version", version=f"backstop {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, title="commands")
-    for group in (service, blocks, domains, readiness, records, recipients, aliases, keys, tags, explain):
+    for group in (
+        service,
+        blocks,
+        domains,
+        readiness,
+        records,
+        recipients,
+        aliases,
+        keys,
+        tags,
+        explain,
+        doctor,
+    ):
         group.add_commands(commands)
     service.add_setup(commands, words)
     return parser

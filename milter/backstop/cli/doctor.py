@@ -29,7 +29,9 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     )
     doctor.add_argument("domains", metavar="DOMAIN", nargs="*", help="examine these (all protected ones)")
     doctor.add_argument(
-        "--server", metavar="HOST:PORT", help="where the mail server takes mail from strangers (127.0.0.1:25)"
+        "--server",
+        metavar="HOST:PORT",
+        help="where the mail server takes mail from strangers (as Postfix says, or 127.0.0.1:25)",
     )
     doctor.add_argument(
         "--postfix-config",
@@ -97,18 +99,22 @@ def _summary(wrong: int, unknown: int) -> str:
 
 
 def _surroundings(arguments: argparse.Namespace) -> "Surroundings":
-    from backstop.cli.examinations.surroundings import Surroundings, known_domains
+    from backstop.cli.examinations.surroundings import Surroundings, known_domains, mail_server
     from backstop.cli.store import open_store
+    from backstop.setup.postfix.reading import Postfix, is_installed
 
     config, toggles = open_store(arguments)
     domains, away = known_domains(config, toggles)
+    # Where another host is named, the Postfix of this one is not the mail server that is meant.
+    is_here = arguments.postfix_config or (arguments.server is None and is_installed())
+    postfix = Postfix(arguments.postfix_config) if is_here else None
     return Surroundings(
         config=config,
         toggles=toggles,
         away=away,
         domains=_chosen(config, domains, arguments.domains) if arguments.domains else domains,
-        server=_server(arguments),
-        postfix_folder=arguments.postfix_config,
+        server=_server(arguments.server) if arguments.server else mail_server(postfix),
+        postfix=postfix,
     )
 
 
@@ -122,12 +128,10 @@ def _chosen(config: "Config", domains: tuple[str, ...], written: list[str]) -> t
     return chosen
 
 
-def _server(arguments: argparse.Namespace) -> "MailServer":
+def _server(written: str) -> "MailServer":
     from backstop.cli.examinations.surroundings import MailServer
 
-    if arguments.server is None:
-        return MailServer("127.0.0.1", 25)
-    match = _SERVER.fullmatch(arguments.server)
+    match = _SERVER.fullmatch(written)
     if match is None or not 0 < int(match[3] or 25) < 65536:
-        raise CommandFailed(f'--server: HOST:PORT is wanted, not "{arguments.server}"')
+        raise CommandFailed(f'--server: HOST:PORT is wanted, not "{written}"')
     return MailServer(match[1] or match[2], int(match[3] or 25))

@@ -5,11 +5,16 @@ Each only looks. None changes anything, sends a message, or is sure of what it c
 
 from typing import Final
 
-from backstop.cli.examinations import daemon, unknown_users
+from backstop.cli.examinations import daemon, postfix, resolver, signing, store, toggles, unknown_users
 from backstop.cli.examinations.finding import Examination
 
 EXAMINATIONS: Final[tuple[Examination, ...]] = (
     daemon.EXAMINATION,
+    store.EXAMINATION,
+    toggles.EXAMINATION,
+    signing.EXAMINATION,
+    resolver.EXAMINATION,
+    postfix.EXAMINATION,
     unknown_users.EXAMINATION,
 )
 """All of them. What the later ones lean on is looked at first."""

@@ -1,5 +1,7 @@
 """What is examined: the configuration, the store as far as it answers, the domains, and the mail server."""
 
+import contextlib
+import socket
 import time
 from dataclasses import dataclass, field
 
@@ -8,6 +10,8 @@ from backstop.cli.effective import Effective
 from backstop.cli.output import CommandFailed
 from backstop.cli.store import Toggles, all_domains
 from backstop.config import Config
+from backstop.setup.postfix import files
+from backstop.setup.postfix.reading import Postfix, PostfixUnavailable
 
 PATIENCE = 10.0
 """Seconds for a connection, and for each reply."""
@@ -36,8 +40,8 @@ class Surroundings:
     away: str
     domains: tuple[str, ...]
     server: MailServer
-    postfix_folder: str = ""
-    """Of main.cf; empty for the system's own."""
+    postfix: Postfix | None = None
+    """The Postfix of this host, where it is the mail server that is asked."""
 
     now: float = field(default_factory=time.time)
 
@@ -46,6 +50,29 @@ class Surroundings:
         if self.away:
             return effective.by_file(self.config, domain)
         return effective.read(self.config, self.toggles, domain)
+
+
+def mail_server(postfix: Postfix | None) -> MailServer:
+    """Where Postfix takes mail from strangers, by master.cf; else where any server does."""
+    host, port = "127.0.0.1", 25
+    if postfix is not None:
+        try:
+            interfaces = postfix.run("postconf", "-xh", "inet_interfaces").replace(",", " ").split()
+            listeners = [
+                service.name
+                for service in files.services(postfix.run("postconf", "-M"))
+                if service.type == "inet" and service.command in ("smtpd", "postscreen")
+            ]
+        except PostfixUnavailable:  # its own examination tells
+            return MailServer(host, port)
+        if interfaces and interfaces[0] not in ("all", "loopback-only", "localhost"):
+            host = interfaces[0].strip("[]")
+        for name in listeners[:1]:
+            before, _, service = name.rpartition(":")
+            host = before.strip("[]") or host
+            with contextlib.suppress(OSError):
+                port = int(service) if service.isdigit() else socket.getservbyname(service, "tcp")
+    return MailServer(host, port)
 
 
 def known_domains(config: Config, toggles: Toggles) -> tuple[tuple[str, ...], str]:

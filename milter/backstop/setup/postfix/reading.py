@@ -17,6 +17,11 @@ _SECONDS = 30.0
 _LONGEST = 4_000_000
 
 
+def is_installed() -> bool:
+    """Whether this host has a Postfix."""
+    return shutil.which("postconf", path=_path()) is not None
+
+
 class PostfixUnavailable(Exception):
     """A program of Postfix is missing, failed or hung; the text says which and what it said."""
 
@@ -96,7 +101,7 @@ class Postfix:
         return classes
 
     def _run(self, program: str, arguments: tuple[str, ...]) -> tuple[int, str, str]:
-        path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+        path = _path()
         found = shutil.which(program, path=path)
         if found is None:
             raise PostfixUnavailable(f"{program} is not installed, or not on PATH")
@@ -120,6 +125,10 @@ class Postfix:
         if len(said) > _LONGEST:
             raise PostfixUnavailable(f"{program} prints more than {_LONGEST} octets")
         return done.returncode, said.decode("utf-8", "surrogateescape"), complained.decode("utf-8", "replace")
+
+
+def _path() -> str:
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
 
 def _assignments(text: str) -> dict[str, str]:
