@@ -191,7 +191,8 @@ def _maker(config: "Config", settings: "DomainSettings", user: "Address", delimi
     if reached != user.local:
         raise CommandFailed(
             f'the mail server divides addresses of {user.domain} at the first of "{allowed}", so mail to a'
-            f" disposable address of {user.path} would go to {reached}; name the user without an extension"
+            f" disposable address of {user.path} would go to {reached}@{user.domain}; name the user without"
+            " an extension"
         )
     return _Maker(user, key, chosen)
 
