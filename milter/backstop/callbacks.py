@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import milter
 
+from backstop.adapters.asker_client import NOBODY, Asking
 from backstop.adapters.redis_store import Store
 from backstop.config import Config
 from backstop.facts import Role
@@ -98,10 +99,14 @@ class Connection:
 
 
 class Service:
-    """One worker's side of the milter: made before the fork, started after it."""
+    """One worker's side of the milter: made before the fork, started after it.
 
-    def __init__(self, config: Config) -> None:
+    `asking` is asked for the recipient sources that take their time.
+    """
+
+    def __init__(self, config: Config, asking: Asking = NOBODY) -> None:
         self._config = config
+        self._asking = asking
         self._made = time.time()
         self._store: Store
         self._gather: Gather
@@ -132,7 +137,7 @@ class Service:
             config.ring.memory_secret,
             memory_max=config.memory_max,
         )
-        self._gather = Gather(config, self._store, self._journal.trouble)
+        self._gather = Gather(config, self._store, self._journal.trouble, self._asking)
         self._watch = GraceWatch(config, self._store, self._journal.trouble, self._made)
         self._journal.start()
         self._watch.start()

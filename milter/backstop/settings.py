@@ -116,11 +116,25 @@ class SourceKind(Enum):
     MTA = "mta"
     REDIS = "redis"
     FILE = "file"
+    CALLAHEAD = "callahead"
+    POSTFIX = "postfix"
+    LDAP = "ldap"
+    SQL = "sql"
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether an answer may take seconds, so that a process of its own asks for it."""
+        return self in _SLOW
+
+
+_SLOW: Final = (SourceKind.CALLAHEAD, SourceKind.POSTFIX, SourceKind.LDAP, SourceKind.SQL)
+_IN_REDIS: Final = (SourceKind.MTA, SourceKind.REDIS)
+"""The sources that may be named in Redis: others read files or connect somewhere."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceName:
-    """One recipient source as it is written: `mta`, `redis`, `file:/path`."""
+    """One recipient source as it is written: `mta`, `file:/path`, `ldap:staff`."""
 
     kind: SourceKind
     argument: str = ""
@@ -385,13 +399,43 @@ def _delimiter(value: object) -> str:
 
 def parse_source(entry: str) -> SourceName:
     """A recipient source as it is written."""
-    kind, _, argument = entry.strip().partition(":")
-    known = {member.value: member for member in SourceKind}
-    if kind not in known or bool(argument) != (kind == "file"):
-        raise ValueError(f'a recipient source is wanted: "mta", "redis" or "file:/path", not "{entry[:80]}"')
-    if argument and not argument.startswith("/"):
-        raise ValueError(f'the path in "{entry[:80]}" must begin with /')
-    return SourceName(known[kind], argument)
+    word, _, argument = entry.strip().partition(":")
+    kinds = [kind for kind in SourceKind if kind.value == word]
+    if not kinds:
+        forms = ", ".join(f'"{form.written}"' for form in _FORMS.values())
+        raise ValueError(f'a recipient source is wanted, one of {forms}, not "{entry[:80]}"')
+    form = _FORMS[kinds[0]]
+    if form.argument is None and argument:
+        raise ValueError(f'"{form.written}" alone is wanted, not "{entry[:80]}"')
+    if form.argument is not None and form.argument.fullmatch(argument) is None:
+        raise ValueError(f'"{form.written}" is wanted, {form.meant}, not "{entry[:80]}"')
+    return SourceName(kinds[0], argument)
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a source is written, and what is meant by what stands behind its colon."""
+
+    written: str
+    argument: re.Pattern[str] | None = None
+    meant: str = ""
+
+
+_FORMS: Final[Mapping[SourceKind, _Form]] = {
+    SourceKind.MTA: _Form("mta"),
+    SourceKind.REDIS: _Form("redis"),
+    SourceKind.FILE: _Form("file:/path", re.compile(r"/.+"), "a path that begins with /"),
+    SourceKind.CALLAHEAD: _Form(
+        "callahead:[host]:port",
+        re.compile(r"\[[0-9A-Za-z.:_-]{1,255}\](?::[0-9]{1,5})?"),
+        "the next hop's name or address in brackets, and a port",
+    ),
+    SourceKind.POSTFIX: _Form(
+        "postfix:lmdb:/path", re.compile(r"(?:proxy:)?[a-z0-9_]+:\S+"), "a table as Postfix writes it"
+    ),
+    SourceKind.LDAP: _Form("ldap:name", re.compile(r"[\w-]+", re.ASCII), "the name of a table [ldap.name]"),
+    SourceKind.SQL: _Form("sql:name", re.compile(r"[\w-]+", re.ASCII), "the name of a table [sql.name]"),
+}
 
 
 def _sources(value: object) -> tuple[SourceName, ...]:
@@ -476,7 +520,8 @@ def override(base: DomainSettings, texts: Mapping[str, str]) -> tuple[DomainSett
     """The settings with the fields of a domain's hash in Redis laid over them, and what was wrong there.
 
     A field that is a check's name and holds an action gives that check's action. What means nothing is
-    left as the file has it. Files are never named from Redis: who may write there may not read here.
+    left as the file has it. Redis names no files and no servers: who may write there may not read here, or
+    make us connect somewhere.
     """
     faults = []
     values: dict[str, Any] = {}
@@ -510,6 +555,8 @@ def _value(name: str, text: str) -> Any:
     if len(text) > MAX_TEXT:
         raise ValueError(f"at most {MAX_TEXT} characters are wanted")
     value = parser(text)
-    if name == "recipients" and any(source.kind is SourceKind.FILE for source in value):
-        raise ValueError("a file is named in the configuration file only")
+    if name == "recipients":
+        for source in value:
+            if source.kind not in _IN_REDIS:
+                raise ValueError(f'"{source}" is named in the configuration file only')
     return value

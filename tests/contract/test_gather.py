@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from backstop import batv
+from backstop.adapters.asker_client import NOBODY
 from backstop.adapters.redis_store import Store
 from backstop.address import parse
 from backstop.config import Config, load
@@ -383,7 +384,7 @@ class TestAway:
 class TestKnowledge:
     def test_a_block_that_ended_between_two_questions_held_without_end(self, make_config: Any) -> None:
         """GETRANGE still saw it, PTTL did not: -2 was read as -1, and Redis went away just then."""
-        knowledge = Knowledge(make_config(), print)
+        knowledge = Knowledge(make_config(), print, NOBODY)
         assert knowledge.block("ours.test", b"reject", -2, NOW, by_person=True) is not None
         assert knowledge.last_block("ours.test", NOW) is None
         assert knowledge.block("ours.test", b"reject", -1, NOW, by_person=True) is not None
@@ -392,7 +393,7 @@ class TestKnowledge:
     def test_a_value_that_means_nothing_was_said_once_and_never_again(self, make_config: Any) -> None:
         """How often it is said is the journal's business: once a minute, as for every other key."""
         troubles: list[str] = []
-        knowledge = Knowledge(make_config(), troubles.append)
+        knowledge = Knowledge(make_config(), troubles.append, NOBODY)
         domain = knowledge.domain("ours.test")
         read = [knowledge.settings(domain, [b"tag", b"refuse", b"lifetime", b"9d"]) for _ in range(3)]
         assert read[0].lifetime == 9

@@ -35,7 +35,7 @@ class OfRedis:
 
     def ask(self, *locals_: str, now: float = 0.0) -> Existence:
         replies = self._store.ask(self.source.commands("ours.test", locals_))
-        return self.source.existence("ours.test", locals_, replies, now)
+        return self.source.existence("ours.test", locals_, replies, now, 0.0)
 
     def close(self) -> None:
         self._client.close()
@@ -57,7 +57,7 @@ class OfFile:
     def ask(self, *locals_: str, now: float | None = None) -> Existence:
         self._now += 2
         assert not self.source.commands("ours.test", locals_)
-        return self.source.existence("ours.test", locals_, None, self._now if now is None else now)
+        return self.source.existence("ours.test", locals_, None, self._now if now is None else now, 0.0)
 
 
 @pytest.fixture(params=["redis", "file"])
@@ -156,11 +156,11 @@ class TestFile:
 def test_the_mail_server_says_only_what_it_refuses() -> None:
     source = MtaSource()
     assert not source.commands("ours.test", ("alice",))
-    assert source.existence("ours.test", ("alice",), (), 0.0) is Existence.NOT_ASKED
+    assert source.existence("ours.test", ("alice",), (), 0.0, 0.0) is Existence.NOT_ASKED
 
 
 def test_redis_away_is_unknown() -> None:
-    assert RedisSource().existence("ours.test", ("alice",), None, 0.0) is Existence.UNKNOWN
+    assert RedisSource().existence("ours.test", ("alice",), None, 0.0, 0.0) is Existence.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -172,6 +172,9 @@ def test_redis_away_is_unknown() -> None:
         ((Existence.UNKNOWN, Existence.EXISTS), Existence.EXISTS),
         ((Existence.MISSING, Existence.EXISTS), Existence.MISSING),
         ((Existence.UNKNOWN, Existence.NOT_ASKED), Existence.UNKNOWN),
+        ((Existence.ANYBODY, Existence.UNKNOWN), Existence.UNKNOWN),
+        ((Existence.ANYBODY, Existence.NOT_ASKED), Existence.ANYBODY),
+        ((Existence.ANYBODY, Existence.MISSING), Existence.MISSING),
     ],
 )
 def test_the_first_that_knows_is_believed(answers: tuple[Existence, ...], together: Existence) -> None:

@@ -159,6 +159,13 @@ def test_what_is_no_action(value):
         ("mta", SourceName(SourceKind.MTA)),
         (" redis ", SourceName(SourceKind.REDIS)),
         ("file:/etc/a:b", SourceName(SourceKind.FILE, "/etc/a:b")),
+        ("callahead:[192.0.2.1]:25", SourceName(SourceKind.CALLAHEAD, "[192.0.2.1]:25")),
+        ("callahead:[2001:db8::1]:25", SourceName(SourceKind.CALLAHEAD, "[2001:db8::1]:25")),
+        ("callahead:[mx.example.com]", SourceName(SourceKind.CALLAHEAD, "[mx.example.com]")),
+        ("postfix:lmdb:/etc/postfix/x", SourceName(SourceKind.POSTFIX, "lmdb:/etc/postfix/x")),
+        ("postfix:proxy:mysql:/x.cf", SourceName(SourceKind.POSTFIX, "proxy:mysql:/x.cf")),
+        ("ldap:staff", SourceName(SourceKind.LDAP, "staff")),
+        ("sql:all-of_them2", SourceName(SourceKind.SQL, "all-of_them2")),
     ],
 )
 def test_recipient_sources(text, source):
@@ -167,7 +174,12 @@ def test_recipient_sources(text, source):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "MTA", "mta:", "mta:x", "redis:x", "file", "file:", "file:etc", "ldap:x", "\x00"]
+    "text",
+    [
+        *("", "MTA", "mta:", "mta:x", "redis:x", "file", "file:", "file:etc", "\x00", "nis:x"),
+        *("callahead:", "callahead:mx:25", "callahead:[]:25", "callahead:[a b]", "callahead:[mx]:"),
+        *("postfix:", "postfix:/x", "postfix:lmdb:", "postfix:lmdb:a b", "ldap:", "ldap:a.b", "sql:ä"),
+    ],
 )
 def test_what_is_no_recipient_source(text):
     if text == "mta:":
@@ -378,10 +390,13 @@ def test_a_field_that_nothing_is_called_is_named(name):
     assert len(fault) < 200
 
 
-def test_a_file_is_never_named_from_redis():
-    result, [fault] = override(BASE, {"recipients": "redis file:/etc/shadow"})
+@pytest.mark.parametrize(
+    "source", ["file:/etc/shadow", "callahead:[192.0.2.1]:22", "postfix:texthash:/x", "ldap:x", "sql:x"]
+)
+def test_redis_never_makes_us_read_a_file_or_connect_somewhere(source):
+    result, [fault] = override(BASE, {"recipients": f"redis {source}"})
     assert result is BASE
-    assert fault == "recipients: a file is named in the configuration file only"
+    assert fault == f'recipients: "{source}" is named in the configuration file only'
 
 
 @pytest.mark.parametrize(

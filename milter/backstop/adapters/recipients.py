@@ -1,7 +1,8 @@
 """Who exists: the recipient sources of a domain, asked in their order; the first that knows is believed.
 
 A source that knows nobody knows nothing: an empty set, or a file that is missing, empty, cut short or
-suddenly half as long, says UNKNOWN and never "no such user".
+suddenly half as long, says UNKNOWN and never "no such user". Sources that take their time are asked in
+another process, see `asker_client`.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from backstop.adapters import redis_names
+from backstop.adapters.asker_client import AskedSource, Asking
 from backstop.adapters.redis_store import Reply, pack
 from backstop.facts import Existence
 from backstop.settings import SourceKind, SourceName
@@ -23,14 +25,20 @@ class RecipientSource(Protocol):
 
     `commands` are put into the one pipeline of the decision, and `existence` gets their replies; None for
     a store that did not answer. `locals_` are the local parts to try, without tag, folded, the one with
-    its extension first. NOT_ASKED means that this source never says more.
+    its extension first. `deadline` is by time.monotonic(), for sources that wait. NOT_ASKED means that this
+    source never says more.
     """
 
     def commands(self, domain: str, locals_: Sequence[str]) -> Sequence[bytes]:
         """Commands for Redis; none for other sources."""
 
     def existence(
-        self, domain: str, locals_: Sequence[str], replies: Sequence[Reply] | None, now: float
+        self,
+        domain: str,
+        locals_: Sequence[str],
+        replies: Sequence[Reply] | None,
+        now: float,
+        deadline: float,
     ) -> Existence:
         """What this source says."""
 
@@ -48,6 +56,7 @@ class MtaSource:
         locals_: Sequence[str],  # noqa: ARG002 - see RecipientSource
         replies: Sequence[Reply] | None,  # noqa: ARG002 - see RecipientSource
         now: float,  # noqa: ARG002 - see RecipientSource
+        deadline: float,  # noqa: ARG002 - see RecipientSource
     ) -> Existence:
         """Know nothing of a recipient that the mail server took."""
         return Existence.NOT_ASKED
@@ -69,6 +78,7 @@ class RedisSource:
         locals_: Sequence[str],  # noqa: ARG002 - see RecipientSource
         replies: Sequence[Reply] | None,
         now: float,  # noqa: ARG002 - see RecipientSource
+        deadline: float,  # noqa: ARG002 - see RecipientSource
     ) -> Existence:
         """Read the replies; an empty set and a key of another type know nobody."""
         if replies is None or any(not isinstance(reply, int) for reply in replies):
@@ -103,6 +113,7 @@ class FileSource:
         locals_: Sequence[str],
         replies: Sequence[Reply] | None,  # noqa: ARG002 - see RecipientSource
         now: float,
+        deadline: float,  # noqa: ARG002 - see RecipientSource
     ) -> Existence:
         """Look the recipient up in the last good reading."""
         if not 0 <= now - self._looked < RECHECK_SECONDS:
@@ -141,19 +152,36 @@ class FileSource:
         self._on_trouble(f"recipient file {self._path}: {fault}; {kept}")
 
 
-def make(name: SourceName, on_trouble: Callable[[str], None]) -> RecipientSource:
-    """The source that a setting names."""
-    if name.kind is SourceKind.FILE:
-        return FileSource(name.argument, on_trouble)
-    return RedisSource() if name.kind is SourceKind.REDIS else MtaSource()
+def make(name: SourceName, on_trouble: Callable[[str], None], asking: Asking) -> RecipientSource:
+    """The source that a setting names; `asking` is asked where it takes its time."""
+    match name.kind:
+        case SourceKind.MTA:
+            return MtaSource()
+        case SourceKind.REDIS:
+            return RedisSource()
+        case SourceKind.FILE:
+            return FileSource(name.argument, on_trouble)
+        case _:
+            return AskedSource(name, asking, on_trouble)
+
+
+def is_decisive(answer: Existence) -> bool:
+    """Whether no further source need be asked."""
+    return answer in (Existence.EXISTS, Existence.MISSING)
 
 
 def first_answer(answers: Sequence[Existence]) -> Existence:
-    """What several sources say together: the first that knows wins; else UNKNOWN if one should have known."""
+    """What several sources say together: the first that knows wins; else UNKNOWN if one should have known.
+
+    ANYBODY is said where all others leave it to the next hop.
+    """
     for answer in answers:
-        if answer in (Existence.EXISTS, Existence.MISSING):
+        if is_decisive(answer):
             return answer
-    return Existence.UNKNOWN if Existence.UNKNOWN in answers else Existence.NOT_ASKED
+    for answer in (Existence.UNKNOWN, Existence.ANYBODY):
+        if answer in answers:
+            return answer
+    return Existence.NOT_ASKED
 
 
 def _read(path: Path, size: int) -> tuple[frozenset[str], str]:

@@ -52,6 +52,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _explain(arguments: argparse.Namespace) -> int:
+    from backstop.adapters.slow_sources import asked_here
     from backstop.cli.sought import Onlooker
     from backstop.facts import Role
     from backstop.session import NOT_BY_SMTP, Session
@@ -60,7 +61,8 @@ def _explain(arguments: argparse.Namespace) -> int:
     headers, body = _message(arguments.file)
     config, toggles, store = _open(arguments)
     troubles: list[str] = []
-    gather = Onlooker(config, store, troubles.append)
+    asking = asked_here(config.slow_sources, config.slow, troubles.append)
+    gather = Onlooker(config, store, troubles.append, asking)
     session = Session(config.site, gather, reads=True)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
     session.mail(arguments.sender, arguments.login)

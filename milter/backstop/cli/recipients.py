@@ -154,6 +154,7 @@ WORDS: Final = {
     "MISSING": "does not exist",
     "UNKNOWN": "unknown",
     "NOT_ASKED": "leaves it to others",
+    "ANYBODY": "takes everybody",
 }
 _STATUS: Final = {"MISSING": 1, "UNKNOWN": os.EX_TEMPFAIL}
 
@@ -169,12 +170,14 @@ class SourceAnswer:
 
 def ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[str]) -> SourceAnswer:
     """What one source of a domain says of a recipient."""
+    from backstop.adapters.asker_client import PATIENCE
     from backstop.adapters.recipients import make
+    from backstop.adapters.slow_sources import asked_here
 
     troubles: list[str] = []
-    source = make(name, troubles.append)
+    source = make(name, troubles.append, asked_here([name], toggles.config.slow, troubles.append))
     replies = toggles.ask(*source.commands(domain, locals_))
-    existence = source.existence(domain, locals_, replies, time.time())
+    existence = source.existence(domain, locals_, replies, time.time(), time.monotonic() + PATIENCE)
     if existence.name == "UNKNOWN" and not troubles and replies:
         troubles.append("the set is missing, empty or no set: it knows nobody")
     return SourceAnswer(str(name), existence, "; ".join(troubles))
@@ -188,4 +191,6 @@ def _end(outcome: str, settings: "DomainSettings") -> str:
         return f"does not exist; the check `recipient` fails, its action is {action.label}"
     if outcome == "UNKNOWN":
         return f"unknown; source_down says {settings.source_down.value}"
+    if outcome == "ANYBODY":
+        return "the next hop takes everybody, so nobody is refused here for not existing"
     return "exists"

@@ -42,6 +42,7 @@ class Toggles:
     """Redis for one command."""
 
     def __init__(self, config: Config) -> None:
+        self.config = config
         self.place = parse_place(config.store)
         try:
             self.store = Store(config.store, connections=1, timeout=TIMEOUT, write_timeout=TIMEOUT)

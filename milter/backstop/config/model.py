@@ -6,9 +6,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Final
 
+from backstop.adapters.slow_sources import SlowOptions
 from backstop.batv import KeyRing
 from backstop.session import Site
-from backstop.settings import PARSERS, DomainSettings, Limits
+from backstop.settings import PARSERS, DomainSettings, Limits, SourceName
 
 
 class LogAddresses(Enum):
@@ -66,6 +67,7 @@ class Config:
     dkim_keys: Path
     memory_max: int
     resolver: tuple[str, ...]
+    slow: SlowOptions
     ring: KeyRing
     site: Site
     limits: Limits
@@ -74,6 +76,13 @@ class Config:
     defaults: DomainSettings
     by_domain: Mapping[str, DomainSettings]
     origins: Mapping[tuple[str, str], Origin] = field(repr=False)
+
+    @property
+    def slow_sources(self) -> tuple[SourceName, ...]:
+        """The recipient sources of all domains that take their time, each once."""
+        every = (self.defaults, *self.by_domain.values())
+        names = (name for settings in every for name in settings.recipients)
+        return tuple(dict.fromkeys(name for name in names if name.kind.is_slow))
 
     def settings_for(self, domain: str) -> DomainSettings:
         """The settings that a folded domain has by the file."""

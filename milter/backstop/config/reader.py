@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from backstop.adapters.slow_sources import SlowOptions
 from backstop.batv import KeyRing, TagForm
 from backstop.checks import CHECKS
 from backstop.config import values
@@ -90,6 +91,7 @@ class Reader:
             ring=ring,
             site=replace(site, ring=ring),
             limits=limits,
+            slow=SlowOptions(),
             resolver=resolver,
             domains=tuple(domains),
             defaults=defaults,

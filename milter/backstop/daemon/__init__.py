@@ -8,10 +8,14 @@ import contextlib
 import os
 import resource
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+from backstop.adapters.asker_client import NOBODY, AskerClient, make_door
+from backstop.adapters.slow_sources import open_source
 from backstop.callbacks import Service
-from backstop.config import ConfigurationError, check
+from backstop.config import Config, ConfigurationError, LogAddresses, check
+from backstop.daemon.asker import Plan
 from backstop.daemon.console import Console, to_terminal
 from backstop.daemon.listener import CannotListen, Listener
 from backstop.daemon.signals import Signals
@@ -31,9 +35,28 @@ def serve(config_path: Path) -> int:
             raise ConfigurationError(faults)
         for warning in warnings:
             Console().warning("configuration", warning=warning)
-        return Blueprint(config.socket, config.workers, Service(config))
+        plan = _asker(config)
+        asking = AskerClient(plan.outer) if plan else NOBODY
+        return Blueprint(config.socket, config.workers, Service(config, asking), plan)
 
     return run(build)
+
+
+def _asker(config: Config) -> Plan | None:
+    """What an asker is needed for; None where every source answers at once."""
+    sources = config.slow_sources
+    if not sources:
+        return None
+    try:
+        inner, outer = make_door()
+    except OSError as error:
+        raise ConfigurationError(
+            [f"{config.path}: recipients: no sockets for them: {error.strerror}"]
+        ) from None
+    shows_addresses = config.log_addresses is LogAddresses.FULL
+    return Plan(
+        sources, partial(open_source, options=config.slow), inner, outer, shows_addresses=shows_addresses
+    )
 
 
 def run(build: Callable[[], Blueprint]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from backstop.daemon import worker
+from backstop.daemon.asker import Plan
 from backstop.daemon.worker import Serving
 
 
@@ -28,6 +29,7 @@ class Generation:
 
     service: Serving
     size: int
+    asker: Plan | None = None
 
 
 @dataclass(slots=True)
@@ -60,9 +62,10 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a worker ended."""
+    """How a child ended; `worker` is None where it was none."""
 
-    worker: Worker
+    process: int
+    worker: Worker | None
     status: int
 
     @property
@@ -76,10 +79,10 @@ class Death:
 class Crew:
     """All worker processes that are alive, of whatever generation.
 
-    `private` names the parent's own descriptors, which no worker may keep.
+    `private` names the descriptors which no worker of a generation may keep.
     """
 
-    def __init__(self, listening: int, private: Callable[[], list[int]]) -> None:
+    def __init__(self, listening: int, private: Callable[[Generation], list[int]]) -> None:
         self._listening = listening
         self._private = private
         self._workers: dict[int, Worker] = {}
@@ -108,7 +111,7 @@ class Crew:
         try:
             process = os.fork()
             if process == 0:
-                private = [*self._private(), ours.fileno(), *(one.channel.fileno() for one in self)]
+                private = [*self._private(generation), ours.fileno(), *self.channels()]
                 worker.run(generation.service, self._listening, theirs, private, core)
         except OSError:
             ours.close()
@@ -125,15 +128,17 @@ class Crew:
         taken = [one.core for one in self if one.generation is generation]
         return min(sorted(os.sched_getaffinity(0)), key=taken.count)
 
+    def channels(self) -> Iterator[int]:
+        """The descriptors of the parent's ends."""
+        return (one.channel.fileno() for one in self)
+
     def deaths(self) -> Iterator[Death]:
-        """The workers that have ended since the last call."""
-        while self._workers:
+        """The children that have ended since the last call."""
+        while True:
             try:
                 process, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
                 return
             if process == 0:
                 return
-            gone = self._workers.pop(process, None)
-            if gone:
-                yield Death(gone, status)
+            yield Death(process, self._workers.pop(process, None), status)

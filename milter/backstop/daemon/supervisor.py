@@ -8,6 +8,8 @@ any of its steps. The rules:
 * A reload is whole or not at all: the new workers take sessions when all of them have started, and only then
   the old ones are told to finish theirs. Old workers are never hurried, unless reloads come faster than
   sessions end: then the oldest must be gone before the next reload, so that their number stays bounded.
+* A configuration with slow recipient sources has an asker beside its workers: it is there before they are, is
+  replaced like them, and ends after the last of them.
 * A stop lets open sessions go on for `worker.STOP_SECONDS`, then cuts them; the mail server answers 451.
 """
 
@@ -22,6 +24,8 @@ from dataclasses import dataclass
 from backstop import __version__
 from backstop.config import ConfigurationError
 from backstop.daemon import worker
+from backstop.daemon.asker import Plan
+from backstop.daemon.askers import Askers
 from backstop.daemon.console import Console
 from backstop.daemon.crew import Crew, Death, Generation, Stage, Worker
 from backstop.daemon.listener import Listener
@@ -51,6 +55,7 @@ class Blueprint:
     socket: str
     workers: int
     service: Serving
+    asker: Plan | None = None
 
     @property
     def size(self) -> int:
@@ -74,8 +79,9 @@ class Supervisor:
         self._notifier = Notifier()
         self._selector = selectors.PollSelector()
         self._watchdog = Watchdog(listener.target, self._selector, self._notifier, self._console)
-        self._crew = Crew(listener.descriptor, self._private_descriptors)
-        self._current = Generation(first.service, first.size)
+        self._crew = Crew(listener.descriptor, self._not_for_workers)
+        self._askers = Askers(self._console, self._not_for_askers)
+        self._current = self._engage(first)
         self._coming: Generation | None = None
         self._announced = False
         self._reload_wanted = False
@@ -99,6 +105,8 @@ class Supervisor:
                 if self._selector.get_map().get(key.fd) is key:
                     act: Callable[[], None] = key.data
                     act()
+        for plan in self._askers.plans():
+            self._askers.dismiss(plan)
         self._listener.release_lock()
         self._console.info("stopped")
         return os.EX_OK
@@ -114,6 +122,7 @@ class Supervisor:
         for one in self._crew:
             if one.stage is Stage.STARTING and one.age > START_SECONDS:
                 self._give_up_worker(one)
+        self._askers.keep_up(now)
         self._fill_up(now)
         self._conclude_handover(now)
         if self._may_reload() and now >= self._next_reload:
@@ -130,6 +139,8 @@ class Supervisor:
             points += [one.born + START_SECONDS for one in self._crew if one.stage is Stage.STARTING]
             if self._missing():
                 points.append(self._next_fork)
+            if self._askers.due is not None:
+                points.append(self._askers.due)
             if self._may_reload():
                 points.append(self._next_reload)
             if self._handover_until is not None:
@@ -145,7 +156,10 @@ class Supervisor:
         numbers = self._signals.read()
         if signal.SIGCHLD in numbers:
             for death in self._crew.deaths():
-                self._bury(death)
+                if death.worker is None:
+                    self._askers.bury(death.process, death.cause)
+                else:
+                    self._bury(death.worker, death)
         if signal.SIGHUP in numbers:
             self._reload_wanted = True
         if numbers & {signal.SIGTERM, signal.SIGINT} and self._kill_at is None:
@@ -157,8 +171,13 @@ class Supervisor:
         alive = self._crew.of(self._current, Stage.STARTING, Stage.READY, Stage.SERVING)
         return self._current.size - len(alive)
 
+    def _engage(self, blueprint: Blueprint) -> Generation:
+        """A generation without workers yet; its asker comes first."""
+        self._askers.want(blueprint.asker)
+        return Generation(blueprint.service, blueprint.size, blueprint.asker)
+
     def _fill_up(self, now: float) -> None:
-        if now < self._next_fork:
+        if now < self._next_fork or self._askers.lack(self._current.asker):
             return
         for _ in range(self._missing()):
             if not self._fork(self._current):
@@ -213,11 +232,11 @@ class Supervisor:
         self._console.info("serving", socket=self._listener.target, workers=self._current.size)
         self._notifier.ready(self._status())
 
-    def _bury(self, death: Death) -> None:
-        one = death.worker
+    def _bury(self, one: Worker, death: Death) -> None:
         if one.channel in self._selector.get_map():
             self._selector.unregister(one.channel)
         one.channel.close()
+        self._dismiss_askers()
         if one.stage is Stage.LEAVING:
             if death.status != 0:
                 self._console.warning("worker_left", pid=one.process, cause=death.cause)
@@ -234,6 +253,15 @@ class Supervisor:
             self._next_fork = time.monotonic() + pause
         if self._short_lives == CRASH_LOOP:
             self._console.error("crash_loop", short_lives=self._short_lives, next_tries="one a second")
+
+    def _dismiss_askers(self) -> None:
+        """Of configurations that have no workers any more, nor will."""
+        wanted = [one.generation.asker for one in self._crew]
+        if self._kill_at is None:
+            wanted += [self._current.asker, self._coming.asker if self._coming else None]
+        for plan in self._askers.plans():
+            if plan not in wanted:
+                self._askers.dismiss(plan)
 
     # Reload
 
@@ -262,7 +290,11 @@ class Supervisor:
                 "restart_needed", setting="socket", wanted=blueprint.socket, kept=self._listener.target
             )
         _settle_memory()
-        self._coming = Generation(blueprint.service, blueprint.size)
+        self._coming = self._engage(blueprint)
+        self._askers.keep_up(now)
+        if self._askers.lack(blueprint.asker):
+            self._give_up_reload("no asker can be started")
+            return
         for _ in range(blueprint.size):
             if not self._fork(self._coming):
                 self._give_up_reload("no new worker can be started")
@@ -311,6 +343,7 @@ class Supervisor:
         for one in self._crew.of(coming, Stage.STARTING, Stage.READY):
             one.stage = Stage.LEAVING
             one.kill()
+        self._dismiss_askers()
         self._console.error("reload_refused", reason=reason)
         self._notifier.ready(f"reload refused, the old configuration stays; {self._status()}")
 
@@ -346,6 +379,12 @@ class Supervisor:
             *([lock] if lock is not None else []),
             *self._watchdog.descriptors(),
         ]
+
+    def _not_for_workers(self, generation: Generation) -> list[int]:
+        return [*self._private_descriptors(), *self._askers.descriptors(generation.asker)]
+
+    def _not_for_askers(self) -> list[int]:
+        return [*self._private_descriptors(), *self._crew.channels(), self._listener.descriptor]
 
 
 def _settle_memory() -> None:

@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -19,7 +18,7 @@ from typing import NoReturn, Protocol
 
 import milter
 
-from backstop.daemon import listener
+from backstop.daemon import child, listener
 
 READY = b"r"
 LET_GO = b"l"  # no new session comes to this worker any more
@@ -58,9 +57,9 @@ def run(
     """
     status = os.EX_SOFTWARE
     try:
-        _leave_parent(to_close)
+        child.leave_parent(to_close, LIBMILTER_SIGNALS)
         _stay_on(core)
-        threading.excepthook = _fall
+        threading.excepthook = child.fall  # without it nothing is logged, or asked of Redis again
         service.install()
         service.start()
         channel.sendall(READY)
@@ -72,18 +71,7 @@ def run(
         else:  # told to stop before it ever served, or the parent is gone
             status = os.EX_OK
     finally:
-        _exit(status)
-
-
-def _leave_parent(to_close: Iterable[int]) -> None:
-    # A group of its own: Ctrl-C in a terminal is for the parent.
-    os.setpgid(0, 0)
-    signal.set_wakeup_fd(-1)
-    for number in (*LIBMILTER_SIGNALS, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, LIBMILTER_SIGNALS)
-    for descriptor in to_close:
-        os.close(descriptor)
+        child.end(status)
 
 
 def _stay_on(core: int) -> None:
@@ -112,7 +100,7 @@ def _obey(service: Serving, listening: int, channel: socket.socket) -> NoReturn:
         service.finish()
         status = os.EX_OK
     finally:
-        _exit(status)
+        child.end(status)
 
 
 def _drain(own: object, channel: socket.socket, seconds: float) -> None:
@@ -131,19 +119,3 @@ def _drain(own: object, channel: socket.socket, seconds: float) -> None:
                 parent = []
         # Looking costs the sessions a little of the interpreter's lock, so look seldom in a long drain.
         pause = 0.02 if quiet else min(pause * 1.2, 0.25)
-
-
-def _fall(fault: threading.ExceptHookArgs) -> None:
-    """A thread beside the callbacks has a bug: without it nothing is logged, or asked of Redis again."""
-    threading.__excepthook__(fault)
-    sys.stderr.flush()
-    os._exit(os.EX_SOFTWARE)  # the parent puts another worker in our place
-
-
-def _exit(status: int) -> NoReturn:
-    """Leave at once; an exception under way is a bug, and its traceback is written first."""
-    kind, error, trace = sys.exc_info()
-    if kind is not None and error is not None:
-        sys.excepthook(kind, error, trace)
-    sys.stderr.flush()
-    os._exit(status)

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from backstop.adapters import limits, redis_names
+from backstop.adapters.asker_client import NOBODY, Asking
 from backstop.adapters.own_signature import OwnSignature, SignatureResult
 from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.adapters.resolver import Resolver
@@ -21,11 +22,14 @@ class Gather:
     """Asks Redis and the recipient sources for one worker. No method raises; see `session.Gather`.
 
     `on_trouble` is told what is wrong with a key or a file; how often it says so is its own business.
+    `asking` is asked for the sources that take their time.
     """
 
-    def __init__(self, config: Config, store: Store, on_trouble: Callable[[str], None]) -> None:
+    def __init__(
+        self, config: Config, store: Store, on_trouble: Callable[[str], None], asking: Asking = NOBODY
+    ) -> None:
         self._store = store
-        self._knowledge = Knowledge(config, on_trouble)
+        self._knowledge = Knowledge(config, on_trouble, asking)
         self._secret = config.ring.memory_secret
         self._signature = OwnSignature(config.dkim_keys, Resolver(config.resolver), on_trouble)
 

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from backstop import batv, grace
 from backstop.adapters import recipients, redis_names
+from backstop.adapters.asker_client import Asking
 from backstop.adapters.recipients import RecipientSource
 from backstop.adapters.redis_store import Reply, ReplyError, begun, ended, glance, pack
 from backstop.checks import CHECKS
@@ -94,8 +95,9 @@ class Domain:
 class Knowledge:
     """Everything kept, by domain and address."""
 
-    def __init__(self, config: Config, on_trouble: Callable[[str], None]) -> None:
+    def __init__(self, config: Config, on_trouble: Callable[[str], None], asking: Asking) -> None:
         self.on_trouble = on_trouble
+        self._asking = asking
         self.limits = config.limits
         self.all_blocks = block_commands(ALL_DOMAINS)
         self._config = config
@@ -239,7 +241,7 @@ class Knowledge:
     def _source(self, name: SourceName) -> RecipientSource:
         source = self._sources.get(name)
         if source is None:
-            source = self._sources[name] = recipients.make(name, self.on_trouble)
+            source = self._sources[name] = recipients.make(name, self.on_trouble, self._asking)
         return source
 
 

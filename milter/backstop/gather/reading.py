@@ -1,10 +1,12 @@
 """One pipeline about one recipient: what is asked, and what the replies mean, in the same order."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from backstop.adapters import limits, recipients
+from backstop.adapters.asker_client import PATIENCE
 from backstop.adapters.redis_store import Reply
 from backstop.facts import Existence
 from backstop.gather.knowledge import (
@@ -116,7 +118,10 @@ class Reading:
         if settings is not self._settings:
             return AskAgain(replace(question, known=known, counts=()))
         existence = self._existence(replies)
-        knowledge.remember(question.base, exists=existence is Existence.EXISTS, untagged_mail=untagged_mail)
+        exists = existence is Existence.EXISTS
+        if existence is Existence.UNKNOWN:  # that says nothing against what was known before
+            exists = knowledge.last_answer(question.base).exists
+        knowledge.remember(question.base, exists=exists, untagged_mail=untagged_mail)
         return Answer(known, _if_on(own or wide), existence, sender_is_ours, untagged_mail, harvests, guesses)
 
     def without_store(self) -> Answer | None:
@@ -174,10 +179,13 @@ class Reading:
         if not self._sources:
             return Existence.NOT_ASKED
         name, locals_ = self._domain.name, self._locals
+        deadline = time.monotonic() + PATIENCE
         answers = []
         for source in self._sources:
             own = [next(replies) for _ in source.commands(name, locals_)] if replies is not None else None
-            answers.append(source.existence(name, locals_, own, self._now))
+            answers.append(source.existence(name, locals_, own, self._now, deadline))
+            if recipients.is_decisive(answers[-1]):  # a slow one after it need not be bothered
+                break
         return recipients.first_answer(answers)
 
 
