@@ -92,6 +92,7 @@ class CallaheadTarget:
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._open: set[socket] = set()
+        self._ending: set[socket] = set()
         self._threads: list[threading.Thread] = []
         self._listener = create_server((self.host, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -130,21 +131,24 @@ class CallaheadTarget:
                 with self._lock:
                     self._open.add(link)
                     self.connections += 1
-                    self.most_open = max(self.most_open, len(self._open))
+                    self.most_open = max(self.most_open, len(self._open - self._ending))
                 self._start(self._serve, link)
 
     def _serve(self, link: socket) -> None:
+        ends = [link]
         try:
             with contextlib.suppress(OSError, ValueError):
                 link.settimeout(30)
-                self._converse(link)
+                self._converse(ends)
         finally:
             with self._lock:
-                self._open.discard(link)
-            link.close()
+                self._open.difference_update(ends)
+                self._ending.difference_update(ends)
+            for end in ends:
+                end.close()
 
-    def _converse(self, link: socket) -> None:
-        talk = link
+    def _converse(self, ends: list[socket]) -> None:
+        [talk] = ends
         if not self._say(talk, "CONNECT", "", says("220 next-hop.example ESMTP")):
             return
         reader = talk.makefile("rb")
@@ -152,14 +156,18 @@ class CallaheadTarget:
             text = line.rstrip(b"\r\n").decode("utf-8", "surrogateescape")
             self.lines.append(text)
             verb = text.split(" ")[0].upper()
+            if verb == "QUIT":
+                with self._lock:  # before the client hears of it, and opens another
+                    self._ending.add(talk)
             if verb == "RCPT":
                 go_on = self._utter(talk, self.rcpt(_address(text)) if callable(self.rcpt) else self.rcpt)
             else:
-                go_on = self._say(talk, verb, text, self._usual(verb, secured=talk is not link))
+                go_on = self._say(talk, verb, text, self._usual(verb, secured=len(ends) > 1))
             if not go_on or verb == "QUIT":
                 return
             if verb == "STARTTLS" and self.certificate:
-                talk = self._secure(link, self.certificate)
+                talk = self._secure(talk, self.certificate)
+                ends.append(talk)
                 reader = talk.makefile("rb")
 
     def _secure(self, link: socket, certificate: Path) -> socket:
@@ -167,6 +175,9 @@ class CallaheadTarget:
         context.load_cert_chain(certificate)
         secure = context.wrap_socket(link, server_side=True)
         self.secured += 1
+        with self._lock:  # it has taken the other's place
+            self._open.discard(link)
+            self._open.add(secure)
         return secure
 
     def _usual(self, verb: str, *, secured: bool) -> Say:

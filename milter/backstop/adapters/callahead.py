@@ -262,7 +262,8 @@ class Callahead:
     def _meaning_of(self, session: Session, local: str, name: str) -> Meaning:
         """What it says of another recipient; whoever asks us for it meanwhile brings our question back."""
         path = path_of(local, name)
-        assert path is not None
+        if path is None:  # the domain is so long that only a short local part has room before it
+            return Meaning.TEMPORARY
         flight = _Flight()
         with self._lock:
             is_ours = self._flights.setdefault((local, name), flight) is flight

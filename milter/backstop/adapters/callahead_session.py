@@ -147,13 +147,15 @@ class Session:
             raise Unasked(f"to EHLO it says {_reply(code, octets).shown}")
 
     def _secure(self, link: "_Link") -> None:
-        if self._command("STARTTLS").code != 220:
-            return  # RFC 3207, section 4: the session goes on as it is
+        deadline = link.deadline
+        link.deadline = deadline - _left(deadline) / 2  # the rest is for asking once more without
         try:
-            link.secure(self._target.host)
-            self._hello(link)
+            if self._command("STARTTLS").code == 220:  # else it goes on as it is: RFC 3207, section 4
+                link.secure(self._target.host)
+                self._hello(link)
         except (OSError, ValueError, BadReply, smtplib.SMTPException) as error:
             raise TlsFailed(f"TLS failed: {_fault(error)}") from None
+        link.deadline = deadline
 
     def _expect(self, verb: str, arguments: str, code: int) -> None:
         reply = self._command(verb, arguments)
@@ -174,7 +176,7 @@ class _Link(smtplib.SMTP):
 
     def __init__(self, sock: socket.socket, helo: str, deadline: float) -> None:
         super().__init__(local_hostname=helo)
-        self._deadline = deadline
+        self.deadline = deadline
         self._was_greeted = False
         self.sock = sock
         self._reader = ReplyReader(self._receive)
@@ -194,7 +196,7 @@ class _Link(smtplib.SMTP):
         """As smtplib has it; not while there is a reply to what was never asked."""
         if self._reader.has_more:
             raise BadReply("it speaks before it is asked")
-        self._timed().settimeout(_left(self._deadline))
+        self._timed().settimeout(_left(self.deadline))
         super().send(s)
 
     def secure(self, host: str) -> None:
@@ -205,7 +207,7 @@ class _Link(smtplib.SMTP):
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         sock = self._timed()
-        sock.settimeout(_left(self._deadline) / 2)  # for all of it; the rest is for asking once more without
+        sock.settimeout(_left(self.deadline))  # for all of the handshake
         self.sock = context.wrap_socket(sock, server_hostname=host)
 
     def leave(self) -> None:
@@ -214,7 +216,7 @@ class _Link(smtplib.SMTP):
             return
         try:
             if self._was_greeted:
-                self.sock.settimeout(min(max(self._deadline - time.monotonic(), 0), FAREWELL_SECONDS))
+                self.sock.settimeout(min(max(self.deadline - time.monotonic(), 0), FAREWELL_SECONDS))
                 self.sock.sendall(b"QUIT\r\n")
                 self.sock.recv(1)
         except (OSError, ValueError):
@@ -224,7 +226,7 @@ class _Link(smtplib.SMTP):
 
     def _receive(self, size: int) -> bytes:
         sock = self._timed()
-        sock.settimeout(_left(self._deadline))
+        sock.settimeout(_left(self.deadline))
         return sock.recv(size)
 
     def _timed(self) -> socket.socket:

@@ -1,0 +1,264 @@
+"""Replies of a next hop: how they are read, and what they mean."""
+
+import random
+import time
+from collections.abc import Iterable
+
+import pytest
+
+from backstop.adapters.callahead_replies import (
+    MAX_REPLY_OCTETS,
+    BadReply,
+    Meaning,
+    ReplyReader,
+    TargetReply,
+    meaning,
+)
+
+
+def reader(pieces: Iterable[bytes]) -> ReplyReader:
+    left = iter(pieces)
+    return ReplyReader(lambda _size: next(left, b""))
+
+
+def read(octets: bytes, piece: int = 4096) -> TargetReply:
+    return reader(octets[at : at + piece] for at in range(0, len(octets), piece)).read()
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5, 4096])
+@pytest.mark.parametrize(
+    ("octets", "reply"),
+    [
+        (b"250 ok\r\n", TargetReply(250, "ok")),
+        (b"250 ok\n", TargetReply(250, "ok")),
+        (b"250\r\n", TargetReply(250, "")),
+        (b"250-a\r\n250-b\r\n250 c\r\n", TargetReply(250, "a\nb\nc")),
+        (b"250-\r\n250 \r\n", TargetReply(250, "\n")),
+        (b"550 \xff\xc3\xbc\r\n", TargetReply(550, "\udcffü")),
+    ],
+)
+def test_a_reply_is_read(octets, reply, piece):
+    assert read(octets, piece) == reply
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        b"",
+        b"250",
+        b"250-more\r\n",
+        b"250 no end",
+        b"100 odd\r\n",
+        b"600 odd\r\n",
+        b"25 ok\r\n",
+        b"2500 ok\r\n",
+        b"250_ok\r\n",
+        b" 250 ok\r\n",
+        b"250-a\r\n251 b\r\n",
+        b"\xd9\xa2\xd9\xa5\xd9\xa0 ok\r\n",
+    ],
+)
+def test_what_is_no_reply_is_refused(octets):
+    with pytest.raises(BadReply):
+        read(octets)
+
+
+@pytest.mark.parametrize(
+    "octets", [b"250-x\r\n" * 1_000_000, b"250 " + b"x" * 1_000_000 + b"\r\n", b"x" * 1_000_000]
+)
+def test_a_reply_without_end_is_cut_at_8_kb(octets):
+    """I10: nothing more is read once it is too long."""
+    given = 0
+
+    def receive(size: int) -> bytes:
+        nonlocal given
+        given += size
+        return octets[given - size : given]
+
+    with pytest.raises(BadReply, match="8192 octets"):
+        ReplyReader(receive).read()
+    assert given <= MAX_REPLY_OCTETS + 2 * 4096
+
+
+def test_a_reply_of_8_kb_is_read_and_one_octet_more_is_not():
+    fits = b"250 " + b"x" * (MAX_REPLY_OCTETS - 6) + b"\r\n"
+    assert len(read(fits).text) == MAX_REPLY_OCTETS - 6
+    with pytest.raises(BadReply):
+        read(b"250 x" + fits[4:])
+
+
+def test_one_reply_follows_the_other():
+    both = reader([b"250 a\r\n2", b"51 b\r\n"])
+    assert both.read().text == "a"
+    assert both.has_more
+    assert both.read() == TargetReply(251, "b")
+    assert not both.has_more
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("5.1.1 no", "550 5.1.1 no"),
+        ("a\n  b", "550 a b"),
+        ("\x1b[2J\x00", "550 \\x1b[2J\\x00"),
+        ("", "550"),
+        ("x" * 500, "550 " + "x" * 160 + "..."),
+    ],
+)
+def test_a_reply_is_shown_on_one_line_escaped_and_cut(text, shown):
+    assert TargetReply(550, text).shown == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("5.1.1 User unknown", "5.1.1"),
+        ("#5.1.0 Address rejected.", "5.1.0"),
+        ("sorry, no mailbox here by that name. (#5.1.1)", "5.1.1"),
+        ("User unknown", ""),
+        ("5.1.1", "5.1.1"),
+        ("5.1.10 RESOLVER.ADR.RecipientNotFound", "5.1.10"),
+        ("5.1.1234 odd", ""),
+        ("192.0.2.1 is blocked", ""),
+        ("", ""),
+    ],
+)
+def test_the_enhanced_status_is_found(text, status):
+    assert TargetReply(550, text).status == status
+
+
+# As mail servers say it.
+NOBODY = [
+    "550 5.1.1 <bob@example.com>: Recipient address rejected: User unknown in local recipient table",
+    "550 5.1.1 <bob@example.com>: Recipient address rejected: User unknown in relay recipient table",
+    "550 5.1.1 <spam@example.com>: Recipient address rejected: User unknown in virtual mailbox table",
+    "550 5.1.1 <policy@blocked.example.com>... User unknown",
+    "550 5.1.1 The email account that you tried to reach does not exist. Please try",
+    "550 5.1.10 RESOLVER.ADR.RecipientNotFound; Recipient not found by SMTP address lookup",
+    "550 5.4.1 Recipient address rejected: Access denied. [AM0EUR.prod.protection.outlook.com]",
+    "551 5.1.6 Mailbox has moved",
+    "550 Unrouteable address",
+    "550 No such user here",
+    "550 no such recipient",
+    "550 #5.1.0 Address rejected.",
+    "550 Requested action not taken: mailbox unavailable",
+    "550 sorry, no mailbox here by that name (#5.1.1)",
+    "553 bob... User not listed in public directory",
+    "550 Unbekannter Empfänger",
+]
+REFUSED = [
+    "550 5.7.1 <bob@example.com>: Relay access denied",
+    "550 5.7.1 Unable to relay",
+    "550 5.7.23 SPF",
+    "550 5.1.1 blocked using zen.example",
+    "550 5.1.1 Access denied",
+    "550 relay not permitted",
+    "550 Rejected by policy",
+    "550 Administrative prohibition",
+    "550 your host is on a blacklist",
+    "550 This looks like spam",
+    "550 authentication required",
+    "550 Sender verify failed",
+    "550 5.1.8 Bad sender",
+    "550 5.1.2 Bad destination system",
+    "550 5.1.3 Bad syntax",
+    "550 5.2.1 The email account is disabled",
+    "550 5.4.1 Recipient address rejected: too bad",
+    "550 5.4.1 Access denied",
+    "550 4.1.1 who knows",
+    "550 account disabled",
+    "551 we do not relay",
+    "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)",
+    "554 5.1.1 User unknown",
+    "554 no",
+    "521 5.1.1 no",
+    "503 5.5.1 MAIL first",
+    "530 5.7.0 Must issue a STARTTLS command first",
+    "501 5.1.3 Bad recipient address syntax",
+    "220 hello",
+    "354 go on",
+]
+
+
+def heard(line: str) -> TargetReply:
+    return TargetReply(int(line[:3]), line[4:])
+
+
+@pytest.mark.parametrize("line", NOBODY)
+def test_no_such_user(line):
+    assert meaning(heard(line)) is Meaning.NOBODY
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_refused_for_another_reason(line):
+    """I6."""
+    assert meaning(heard(line)) is Meaning.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("250 2.1.5 Ok", Meaning.TAKEN),
+        ("251 User not local; will forward", Meaning.TAKEN),
+        ("252 Cannot say", Meaning.UNSEEN),
+        ("552 5.2.2 Mailbox full", Meaning.FULL),
+        ("552 Exceeded storage allocation", Meaning.FULL),
+        ("552 5.7.0 Content", Meaning.REFUSED),
+        ("550 5.2.2 Over quota", Meaning.FULL),
+        ("421 4.3.2 Bye", Meaning.TEMPORARY),
+        ("450 5.1.1 User unknown", Meaning.TEMPORARY),
+        ("452 4.5.3 One recipient at a time", Meaning.TEMPORARY),
+    ],
+)
+def test_other_replies(line, expected):
+    assert meaning(heard(line)) is expected
+
+
+CODES = [b"%d" % code for code in (199, 220, 250, 251, 252, 421, 450, 550, 551, 552, 553, 554, 599, 600)]
+WORDS = [
+    b"5.1.1",
+    b"5.7.1",
+    b"(#5.1.1)",
+    b"User unknown",
+    b"blocked",
+    b"\x00",
+    b"\x1b[0m",
+    b"\xff",
+    b"<@>",
+    b"",
+]
+
+
+def hostile(chance: random.Random) -> bytes:
+    if chance.random() < 0.2:
+        return chance.randbytes(chance.randrange(200))
+    lines = []
+    for _ in range(chance.randrange(1, 5)):
+        words = b" ".join(chance.choices(WORDS, k=chance.randrange(6)))
+        code = chance.choice(CODES) if chance.random() < 0.4 else b"550"
+        lines.append(code + chance.choice([b" ", b"-", b"", b"_"]) + words * chance.choice([1, 1, 1, 400]))
+    return b"".join(line + chance.choice([b"\r\n", b"\r\n", b"\n", b"\r"]) for line in lines)
+
+
+@pytest.mark.parametrize("rounds", [5_000, pytest.param(100_000, marks=pytest.mark.deep)])
+def test_hostile_replies_always_have_one_of_the_meanings(rounds):
+    """H8: nothing is raised but BadReply, nobody is unknown but by 550, 551 and 553, and it is quick."""
+    chance = random.Random(rounds)
+    slowest = 0.0
+    for _ in range(rounds):
+        octets = hostile(chance)
+        began = time.thread_time()
+        try:
+            reply = read(octets, chance.choice([1, 7, 4096]) if len(octets) < 2000 else 4096)
+        except BadReply as error:
+            shown = str(error)
+        else:
+            shown = reply.shown
+            found = meaning(reply)
+            assert found in Meaning
+            assert found is not Meaning.NOBODY or reply.code in (550, 551, 553)
+            assert found is not Meaning.TAKEN or reply.code in (250, 251)
+        assert shown.isprintable()
+        assert len(shown) < 700
+        slowest = max(slowest, time.thread_time() - began)
+    assert slowest < 0.1
