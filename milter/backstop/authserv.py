@@ -46,9 +46,11 @@ def claims(value: bytes, authserv_id: str) -> bool:
 
     Takes the same time for a value of any length.
     """
-    ours = _folded(authserv_id).strip(". ")
-    if not ours:
+    ours = _folded(authserv_id).rstrip(". ")
+    name = _NAME.search(ours)
+    if name is None:
         return False
+    ours = ours[name.start() :]
     head = _folded(value[:_HEAD].decode("utf-8", "replace")).lstrip("; \t\r\n")
     joined = _bare(head, "")
     if not _NAME.search(joined):
@@ -93,7 +95,7 @@ def _quoted(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", text)[:_HEAD].casefold()  # one character may become eighteen
 
 
 def _begins_with(name: str, text: str) -> bool:
