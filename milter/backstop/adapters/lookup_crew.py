@@ -1,0 +1,201 @@
+"""Questions to a directory or a database: a few threads, each with a connection of its own.
+
+Client libraries wait for as long as the other side likes, whatever they promise. So the one who asks never
+waits longer than its deadline: the thread stays behind with its connection and comes back when it can. When
+all of them stay behind, nobody waits any more.
+
+That nobody was found is believed only of a source that knows somebody at all (`Connection.has_anybody`).
+"""
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from backstop.facts import Existence
+
+THREADS: Final = 4
+
+PEOPLED_SECONDS: Final = 10.0
+"""For how long it is believed that a source knows somebody."""
+
+KNOWS_NOBODY: Final = "it knows nobody at all, so it is not believed that somebody does not exist"
+
+CLOSE_SECONDS: Final = 0.5
+
+_MAX_DOMAINS: Final = 1000
+
+
+class LookupFailed(Exception):
+    """The other side did not answer, or not so that anything follows; the text is one line for a person."""
+
+
+class Connection(Protocol):
+    """Used by one thread. What it asks raises `LookupFailed`; `deadline` is by time.monotonic()."""
+
+    def knows(self, local: str, domain: str, deadline: float) -> bool:
+        """Whether this address is there."""
+
+    def has_anybody(self, domain: str, deadline: float) -> bool:
+        """Whether anybody is there at all."""
+
+    def close(self) -> None:
+        """Leave; raises nothing."""
+
+
+class Crew:
+    """Asks one source. `connect` gets the deadline and raises `LookupFailed`."""
+
+    def __init__(self, connect: Callable[[float], Connection]) -> None:
+        self.trouble = ""
+        """What is wrong with the source, for a person; empty when the last answer was a clear word."""
+        self._connect = connect
+        self._lock = threading.Lock()
+        self._threads: list[threading.Thread] = []
+        self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
+        self._under_way = 0
+        self._stuck = 0
+        self._peopled: dict[str, float] = {}
+
+    def ask(self, local: str, domain: str, deadline: float) -> Existence:
+        """Whether one address exists, by the deadline."""
+        question = _Question(local, domain, deadline)
+        with self._lock:
+            if self._stuck >= THREADS:
+                self.trouble = f"it has not answered {THREADS} questions, which still wait"
+                return Existence.UNKNOWN
+            self._under_way += 1
+            self._questions.put(question)
+            if self._under_way > len(self._threads) < THREADS:
+                self._begin_thread()
+        if question.answered.wait(max(0.0, deadline - time.monotonic())):
+            return question.answer
+        return self._leave(question)
+
+    def close(self) -> None:
+        """End the threads that can end."""
+        with self._lock:
+            threads, self._threads = self._threads, []
+            for _ in threads:
+                self._questions.put(None)
+        until = time.monotonic() + CLOSE_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+
+    def _begin_thread(self) -> None:
+        # A daemon: one that is stuck does not keep the process from ending.
+        thread = threading.Thread(target=self._work, name="lookup", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _leave(self, question: "_Question") -> Existence:
+        with self._lock:
+            if question.answered.is_set():
+                return question.answer
+            question.is_left = True
+            if question.has_begun:
+                self._stuck += 1
+        self.trouble = "no answer in time"
+        return Existence.UNKNOWN
+
+    def _work(self) -> None:
+        line = _Line(self._connect)
+        try:
+            while (question := self._questions.get()) is not None:
+                self._serve(question, line)
+        finally:
+            line.drop()
+            with self._lock:
+                if threading.current_thread() in self._threads:  # a bug has ended it: another may begin
+                    self._threads.remove(threading.current_thread())
+
+    def _serve(self, question: "_Question", line: "_Line") -> None:
+        with self._lock:
+            question.has_begun = not question.is_left
+        answer = Existence.UNKNOWN
+        try:
+            if question.has_begun:
+                answer = self._find(question, line)
+        finally:
+            with self._lock:
+                question.answer = answer
+                question.answered.set()
+                self._under_way -= 1
+                if question.has_begun and question.is_left:
+                    self._stuck -= 1
+
+    def _find(self, question: "_Question", line: "_Line") -> Existence:
+        try:
+            existence = self._look(question, line)
+        except LookupFailed as failure:
+            self.trouble = str(failure)
+            return Existence.UNKNOWN
+        self.trouble = KNOWS_NOBODY if existence is Existence.UNKNOWN else ""
+        return existence
+
+    def _look(self, question: "_Question", line: "_Line") -> Existence:
+        connection, was_used = line.take(question.deadline)
+        try:
+            return self._existence(connection, question)
+        except LookupFailed:
+            line.drop()
+            # A connection that the other side has meanwhile closed is no trouble.
+            if not was_used or time.monotonic() >= question.deadline:
+                raise
+        connection, _ = line.take(question.deadline)
+        try:
+            return self._existence(connection, question)
+        except LookupFailed:
+            line.drop()
+            raise
+
+    def _existence(self, connection: Connection, question: "_Question") -> Existence:
+        domain, deadline = question.domain, question.deadline
+        if connection.knows(question.local, domain, deadline):
+            self._remember(domain)
+            return Existence.EXISTS
+        with self._lock:
+            is_peopled = time.monotonic() < self._peopled.get(domain, 0.0)
+        if not is_peopled:
+            if not connection.has_anybody(domain, deadline):
+                return Existence.UNKNOWN
+            self._remember(domain)
+        return Existence.MISSING
+
+    def _remember(self, domain: str) -> None:
+        with self._lock:
+            if len(self._peopled) >= _MAX_DOMAINS:
+                self._peopled.clear()
+            self._peopled[domain] = time.monotonic() + PEOPLED_SECONDS
+
+
+class _Question:
+    def __init__(self, local: str, domain: str, deadline: float) -> None:
+        self.local = local
+        self.domain = domain
+        self.deadline = deadline
+        self.answer = Existence.UNKNOWN
+        self.answered = threading.Event()
+        self.has_begun = False
+        self.is_left = False
+
+
+class _Line:
+    """The connection of one thread, made when it is needed."""
+
+    def __init__(self, connect: Callable[[float], Connection]) -> None:
+        self._connect = connect
+        self._connection: Connection | None = None
+
+    def take(self, deadline: float) -> tuple[Connection, bool]:
+        """The connection, and whether it has been used before."""
+        if self._connection is not None:
+            return self._connection, True
+        self._connection = self._connect(deadline)
+        return self._connection, False
+
+    def drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
