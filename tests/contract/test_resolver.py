@@ -328,6 +328,38 @@ class TestOddServer:
             assert _read(reply, dns.rdatatype.TXT)[0].outcome in Outcome
 
 
+class TestSilence:
+    def test_servers_that_are_silent_altogether_are_not_waited_for_each_time(self) -> None:
+        """I1: the messages after the third are late by the trial of one each second, and no more."""
+        speaks = threading.Event()
+        clock = Clock()
+        with OddNameServer({}, Odd(lambda q: [answer(q, A)] if speaks.is_set() else [])) as server:
+            resolver = Resolver([server.address], clock=clock, lifetime=0.4)
+            seconds = [timed(resolver, f"n{number}.example.com", TEMPORARY) for number in range(20)]
+            assert max(seconds) < 1
+            assert sum(seconds[3:]) < 0.6
+            speaks.set()
+            assert resolver.a("a.example.com").outcome is TEMPORARY  # the second is not over
+            clock.now += 1
+            assert resolver.a("a.example.com") == found("192.0.2.9")
+            assert resolver.a("n19.example.com") == found("192.0.2.9")  # it was not asked, so it did not fail
+            assert resolver.a("n1.example.com").outcome is TEMPORARY
+
+    def test_zones_that_are_silent_do_not_silence_the_others(self) -> None:
+        with OddNameServer({}, Odd(lambda q: [] if b"silent" in q else [answer(q, A)])) as server:
+            resolver = Resolver([server.address], lifetime=0.4)
+            for number in range(8):
+                assert resolver.a(f"silent.zone{number}").outcome is TEMPORARY
+            assert resolver.a("a.example.com") == found("192.0.2.9")
+            assert len([name for name in server.seen if name.startswith("silent")]) == 16
+
+
+def timed(resolver: Resolver, name: str, expected: Outcome) -> float:
+    began = time.monotonic()
+    assert resolver.a(name).outcome is expected
+    return time.monotonic() - began
+
+
 class TestBudget:
     def test_lookups_are_counted_for_the_message_and_not_for_the_question(self, odd) -> None:
         resolver, budget = Resolver([odd.address]), Budget(lookups=3)
@@ -352,6 +384,29 @@ class TestBudget:
         assert resolver.a("slow.example.com", Budget(seconds=0.1)).outcome is TEMPORARY
         assert resolver.a("a.example.com", Budget(seconds=0.0)).outcome is TEMPORARY
         assert resolver.a("a.example.com", Budget(seconds=1.0)).outcome is FOUND
+
+    def test_the_time_between_questions_is_the_client_s(self, odd) -> None:
+        resolver, budget = Resolver([odd.address]), Budget(seconds=0.3)
+        assert resolver.a("a.example.com", budget).outcome is FOUND
+        time.sleep(0.4)
+        assert budget.seconds_left > 0.1
+        assert resolver.a("b.example.com", budget).outcome is FOUND
+
+    def test_what_is_asked_in_parallel_counts_once(self) -> None:
+        with OddNameServer({}, Odd(lambda q: [answer(q, A)], pause=0.3)) as server:
+            resolver, budget = Resolver([server.address]), Budget()
+            in_threads(5, lambda n: resolver.a(f"n{n}.example.com", budget))
+            assert 1.2 < budget.seconds_left < 1.75
+
+    def test_one_apart_shares_the_time_and_counts_for_itself(self, odd) -> None:
+        resolver, budget = Resolver([odd.address]), Budget(lookups=1, seconds=0.4)
+        other = budget.apart(questions=1)
+        assert resolver.a("first.example.com", budget).outcome is FOUND
+        assert resolver.a("first.example.com", budget).outcome is SPENT
+        assert resolver.a("first.example.com", other).outcome is FOUND  # it is known
+        assert resolver.a("silent.example.com", other).outcome is TEMPORARY
+        assert resolver.a("second.example.com", other).outcome is SPENT
+        assert budget.seconds_left < 0.05
 
 
 class TestServers:

@@ -1,7 +1,8 @@
 """The one resolver of a worker: what DNS says, as values, from a bounded cache or within a deadline.
 
 Everything is remembered, also that a name does not exist and, for half a minute, that nobody could say:
-a flood of bounces must not become a flood of questions (dnspython's own caches forget failures). Nothing is
+a flood of bounces must not become a flood of questions (dnspython's own caches forget failures). Servers that
+are silent altogether are not waited for, but tried again each second. Nothing is
 opened before the first question, so a resolver may be made before the fork. How one server is asked is
 `name_servers`'s business. RFC 1035, RFC 2308.
 """
@@ -45,6 +46,12 @@ MAX_ASKED: Final = 32
 
 MAX_RATE: Final = 50.0
 """Questions a second that go out, and how many at once."""
+
+MAX_SILENCES: Final = 3
+"""Questions in a row that no server answered, after which it is found out whether they are up at all."""
+
+TRIAL_SECONDS: Final = 0.3
+"""For how long each server may take to show that it is up."""
 
 _ENTRY_OCTETS = 1000  # what an answer of one record takes with everything around it
 _ROUNDS = 2
@@ -222,6 +229,9 @@ class Resolver:
         self._cache: OrderedDict[_Question, _Entry] = OrderedDict()
         self._cache_octets = cache_octets
         self._octets = 0
+        self._silences = 0
+        self._next_trial = 0.0
+        self._are_down = False
 
     def txt(self, name: str, budget: Budget | None = None) -> Answer[bytes]:
         """The TXT records, the strings of each joined."""
@@ -265,14 +275,20 @@ class Resolver:
 
     def _known(self, question: _Question) -> Answer[Any] | None:
         with self._lock:
-            entry = self._cache.get(question)
-            if entry is None or self._clock() >= entry.until:
-                return None
-            self._cache.move_to_end(question)
-            return entry.answer
+            return self._find(question)
+
+    def _find(self, question: _Question) -> Answer[Any] | None:
+        entry = self._cache.get(question)
+        if entry is None or self._clock() >= entry.until:
+            return None
+        self._cache.move_to_end(question)
+        return entry.answer
 
     def _asked_once(self, question: _Question, patience: float) -> Answer[Any]:
         with self._lock:
+            answer = self._find(question)  # another thread may have asked in the meantime
+            if answer is not None:
+                return answer
             flight = self._flights.get(question)
             is_first = flight is None
             if flight is None:
@@ -307,6 +323,8 @@ class Resolver:
     def _from_servers(
         self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, deadline: float
     ) -> tuple[Answer[Any], float]:
+        if not self._are_up(deadline):
+            return _TEMPORARY, 0
         useless: set[NameServer] = set()
         for server, until in self._attempts(deadline):
             if server in useless:
@@ -318,10 +336,34 @@ class Resolver:
             except NoReply:
                 continue
             if reply.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
+                self._silences = 0
                 self._prefer(server)
                 return _read(reply, rdtype)
             useless.add(server)  # it says SERVFAIL or REFUSED, and would again
+        with self._lock:
+            self._silences = 0 if useless else self._silences + 1
         return _TEMPORARY, FAILED_SECONDS
+
+    def _are_up(self, deadline: float) -> bool:
+        """Whether it is worth asking; finds out, once a second, when there were only silences lately.
+
+        One zone's silence says nothing about the servers, and somebody may name silent zones all day. So
+        they are asked for the root, which any server answers at once, if only with a refusal.
+        """
+        with self._lock:
+            if self._silences < MAX_SILENCES or deadline - time.monotonic() < TRIAL_SECONDS:
+                return True
+            now = self._clock()
+            if now < self._next_trial:
+                return not self._are_down
+            self._next_trial = now + 1
+            servers = self._servers
+        is_down = not any(map(_is_up, servers))
+        with self._lock:
+            self._are_down = is_down
+            if not is_down:
+                self._silences = 0
+        return not is_down
 
     def _attempts(self, deadline: float) -> Iterator[tuple[NameServer, float]]:
         """Each server and until when to wait for it: twice around, as a datagram may be lost."""
@@ -360,6 +402,15 @@ class Resolver:
             self._octets += octets
             while self._octets > self._cache_octets:
                 self._octets -= self._cache.popitem(last=False)[1].octets
+
+
+def _is_up(server: NameServer) -> bool:
+    query = dns.message.make_query(dns.name.root, dns.rdatatype.SOA)
+    try:
+        name_servers.ask(query, server, time.monotonic() + TRIAL_SECONDS)
+    except NoReply:
+        return False
+    return True
 
 
 def _question(name: str, rdtype: dns.rdatatype.RdataType) -> _Question:
