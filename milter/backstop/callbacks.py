@@ -18,13 +18,14 @@ from backstop.gather import Gather
 from backstop.gather.watch import GraceWatch
 from backstop.journal import Journal
 from backstop.reply import Reply
-from backstop.session import FORWARD_MARKS, KEPT_OF_OUTGOING, MARK, NOT_BY_SMTP, Session
+from backstop.session import FORWARD_MARKS, KEPT_OF_OUTGOING, MARK, NOT_BY_SMTP, RESULTS, Session
 from backstop.verdict import (
     AddHeader,
     AddRecipient,
     Change,
     ChangeSender,
     Hold,
+    InsertHeader,
     Outcome,
     RemoveHeader,
     ReplaceRecipient,
@@ -47,7 +48,6 @@ ACTIONS: Final = (
 
 STEPS: Final = (
     milter.P_RCPT_REJ
-    | milter.P_NOHELO
     | milter.P_NOEOH
     | milter.P_NOUNKNOWN
     | milter.P_NR_CONN
@@ -55,6 +55,11 @@ STEPS: Final = (
     | milter.P_NR_HDR
 )
 """What the mail server may leave out, and where it need not wait for us."""
+
+WITHOUT_HELO: Final = milter.P_NOHELO
+WITH_HELO: Final = milter.P_NR_HELO
+WITH_SPACES: Final = milter.P_HDR_LEADSPC
+"""Header values with the space before them: a signature may cover it."""
 
 WITHOUT_BODY: Final = STEPS | milter.P_NOBODY
 WITH_BODY: Final = STEPS | milter.P_SKIP
@@ -72,7 +77,7 @@ MACROS: Final = (
 NOREPLY: Final = int(milter.NOREPLY)
 """Where the mail server waits all the same, libmilter says "continue" for us."""
 
-HEADERS: Final = FORWARD_MARKS | KEPT_OF_OUTGOING | {MARK.lower()}
+HEADERS: Final = FORWARD_MARKS | KEPT_OF_OUTGOING | {MARK.lower(), RESULTS}
 """The headers that mean anything where a message is not read, in lower case."""
 
 UNKNOWN_USER: Final = "5.1.1"
@@ -84,7 +89,7 @@ BUG: Final = Reply(451, "4.3.0", "Internal trouble, try again later")
 class Connection:
     """What belongs to one milter connection."""
 
-    __slots__ = ("broken", "enough", "half_changed", "session", "unmet")
+    __slots__ = ("broken", "enough", "half_changed", "session", "spaces", "unmet")
 
     def __init__(self, session: Session, enough: int = int(milter.CONTINUE)) -> None:
         self.session = session
@@ -96,6 +101,8 @@ class Connection:
         """The callback of the connection failed: nobody knows who the client is."""
         self.enough = enough
         """What declines the rest of a body."""
+        self.spaces = False
+        """Header values come and go with the space before them."""
 
 
 class Service:
@@ -118,6 +125,7 @@ class Service:
         milter.set_flags(ACTIONS)
         milter.set_exception_policy(milter.TEMPFAIL)
         milter.set_connect_callback(self._connect)
+        milter.set_helo_callback(self._helo)
         milter.set_envfrom_callback(self._mail)
         milter.set_envrcpt_callback(self._rcpt)
         milter.set_header_callback(self._header)
@@ -152,14 +160,21 @@ class Service:
 
     def _negotiate(self, ctx: Any, options: list[int]) -> int:
         options[0] &= ACTIONS
-        reads = self._gather.reads
-        options[1] &= WITH_BODY if reads else WITHOUT_BODY
+        gather = self._gather
+        reads = gather.reads
+        wanted = (WITH_BODY if reads else WITHOUT_BODY) | (WITH_HELO if gather.asks_helo else WITHOUT_HELO)
+        if gather.reads_signatures:
+            wanted |= WITH_SPACES
+        options[1] &= wanted
         options[2] = options[3] = 0
         if options[0] & milter.SETSYMLIST:
             for stage, names in MACROS:
                 ctx.setsymlist(stage, names)
         skips = bool(options[1] & milter.P_SKIP)
-        self._open_connection(ctx, reads=reads, enough=int(milter.SKIP if skips else milter.CONTINUE))
+        connection = self._open_connection(
+            ctx, reads=reads, enough=int(milter.SKIP if skips else milter.CONTINUE)
+        )
+        connection.spaces = bool(options[1] & WITH_SPACES)
         return int(milter.CONTINUE)
 
     def _open_connection(
@@ -181,6 +196,14 @@ class Service:
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             connection.unmet = True
             self._note_bug(connection, "connect", "")
+        return NOREPLY
+
+    def _helo(self, ctx: Any, name: str) -> int:
+        connection = self._connection(ctx)
+        try:
+            connection.session.helo(name)
+        except BaseException:  # noqa: BLE001 - the one guard, see the module's text
+            self._note_bug(connection, "helo", "")
         return NOREPLY
 
     def _mail(self, ctx: Any, path: bytes, *_parameters: bytes) -> int:
@@ -209,7 +232,9 @@ class Service:
                 return int(milter.CONTINUE)
             joined = _decoded(b" ".join(parameters))
             queue_id = ctx.getsymval("i") or ""
-            return self._carry_out(ctx, connection.session.rcpt(_decoded(path), joined, now, queue_id), now)
+            return self._carry_out(
+                ctx, connection, connection.session.rcpt(_decoded(path), joined, now, queue_id), now
+            )
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "rcpt", ctx.getsymval("i") or "")
             return self._answer_to_bug(ctx, connection)
@@ -221,7 +246,7 @@ class Service:
         now = time.time()
         queue_id = ctx.getsymval("i") or ""
         try:
-            return self._carry_out(ctx, connection.session.data(queue_id, now), now)
+            return self._carry_out(ctx, connection, connection.session.data(queue_id, now), now)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "data", queue_id)
             return self._answer_to_bug(ctx, connection)
@@ -232,7 +257,11 @@ class Service:
         if session.transaction.content is None and name.lower() not in HEADERS:
             return NOREPLY
         try:
-            session.header(name, value)
+            if connection.spaces:
+                blank = value[:1] if value[:1] in (b" ", b"\t") else b""
+                session.header(name, value[len(blank) :], blank)
+            else:
+                session.header(name, value)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "header", ctx.getsymval("i") or "")
         return NOREPLY
@@ -256,7 +285,7 @@ class Service:
             outcome = connection.session.end_of_message(queue_id, now)
             if outcome.changes:
                 connection.half_changed = True
-            return self._carry_out(ctx, outcome, now)
+            return self._carry_out(ctx, connection, outcome, now)
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
             self._note_bug(connection, "end of message", queue_id)
             return self._answer_to_bug(ctx, connection)
@@ -267,9 +296,9 @@ class Service:
 
     # -- answers ----------------------------------------------------------------------------------------
 
-    def _carry_out(self, ctx: Any, outcome: Outcome, now: float) -> int:
+    def _carry_out(self, ctx: Any, connection: Connection, outcome: Outcome, now: float) -> int:
         for change in outcome.changes:
-            _make(ctx, change)
+            _make(ctx, change, " " if connection.spaces else "")
         if outcome.counts or outcome.records:
             self._journal.take(outcome.counts, outcome.records, now)
         if outcome.sent is not None:
@@ -335,12 +364,15 @@ def _refuse(ctx: Any, reply: Reply) -> int:
     return int(milter.REJECT if reply.is_permanent else milter.TEMPFAIL)
 
 
-def _make(ctx: Any, change: Change) -> None:
+def _make(ctx: Any, change: Change, space: str) -> None:
+    """Carry a change out; `space` stands before the value of a header where the mail server adds none."""
     match change:
         case ChangeSender(path):
             ctx.chgfrom(f"<{path}>")
         case AddHeader(name, value):
-            ctx.addheader(name, value)
+            ctx.addheader(name, space + value)
+        case InsertHeader(name, value):
+            ctx.addheader(name, space + value, 0)
         case RemoveHeader(name, index):
             ctx.chgheader(name, index, None)
         case ReplaceRecipient(old, new, parameters):

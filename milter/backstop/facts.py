@@ -7,6 +7,7 @@ answered no refusal follows.
 from enum import Enum, auto
 
 from backstop.address import NULL_SENDER, Address
+from backstop.authentication import Dmarc, Listing, Spf
 from backstop.batv import TagState, can_be_tagged, is_tagged
 from backstop.proof import Proof
 from backstop.report import Report
@@ -44,6 +45,11 @@ class Need(Enum):
     UNKNOWN_RECIPIENTS = auto()
     UNTAGGED_MAIL = auto()
     SENDER_DOMAIN = auto()
+    SPF = auto()
+    CLIENT_LISTS = auto()
+    SENDER_LISTS = auto()
+    DMARC = auto()
+    """Of the message, so it is known at its end."""
 
 
 @value
@@ -69,6 +75,8 @@ class Facts:
     time. `harvests` and `guesses_tags` say that limits are exceeded: false also where nobody knows.
     `readable` says that the message can still be read, `report` what it says once it was; then `proofs` are
     all that were found, and `unanswered` the kinds of proof about which nobody could be asked.
+    `alias` is what a disposable address is worth by date and hash. `spf`, the listings and `dmarc` are None
+    where nobody asked.
     """
 
     client: Client
@@ -89,11 +97,22 @@ class Facts:
     unanswered: frozenset[Proof] = frozenset()
     readable: bool = False
     report: Report | None = None
+    alias: TagState = TagState.NONE
+    alias_is_off: bool = False
+    spf: Spf | None = None
+    client_listing: Listing | None = None
+    sender_listing: Listing | None = None
+    dmarc: Dmarc | None = None
 
     @property
     def is_bounce(self) -> bool:
         """Whether the transaction has the null sender."""
         return self.reverse_path is NULL_SENDER
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether it is a bounce of mail that we are proved to have sent: then no matter who brings it."""
+        return self.is_bounce and bool(self.proofs)
 
 
 def excuse(facts: Facts, settings: DomainSettings) -> str:

@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Final
 
 from backstop import memory
+from backstop.adapters import redis_alias
 from backstop.adapters.limits import count_commands
 from backstop.adapters.redis_store import Store
 from backstop.adapters.write_behind import EVERY, MOST_EVENTS, WriteBehind
@@ -130,6 +131,9 @@ class Journal:
                 self._behind.untagged(*record.untagged)
             if record.elsewhere:
                 self._behind.elsewhere(record.domain, record.elsewhere, now)
+            if record.alias is not None:
+                address, until = record.alias
+                self._store.tell(redis_alias.use_commands(address, now, until))
             if record.notable:
                 self._events.append(record)
                 self._put(record)

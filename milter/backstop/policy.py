@@ -64,11 +64,21 @@ def waiting(
     """The checks that have their last word on this recipient only once the message was read."""
     if not facts.readable:
         return ()
+    actions = settings.actions
     return tuple(
         check
         for check in checks
-        if check.reads(facts, settings) and effective_action(check, facts, settings, block) is not Action.OFF
+        if (actions[check.name] is not Action.OFF or block is not None)
+        and check.reads(facts, settings)
+        and effective_action(check, facts, settings, block) is not Action.OFF
     )
+
+
+def is_outstanding(
+    waiting: Iterable[Check], facts: Facts, settings: DomainSettings, block: Block | None
+) -> bool:
+    """Whether a check that still waits for the message may do more than observe."""
+    return any(effective_action(check, facts, settings, block) > Action.OBSERVE for check in waiting)
 
 
 def decide(judgements: Sequence[Judgement]) -> Decision:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from backstop.authentication import Listing
 from backstop.facts import Facts, Need
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
@@ -51,6 +52,15 @@ def _observe(_settings: DomainSettings, _action: Action) -> Action:
 def lose_nothing(_settings: DomainSettings, action: Action) -> Action:
     """What an unanswered question does where mail may be genuine: it is marked or held, else it waits."""
     return action if action < Action.DISCARD else Action.TEMPFAIL
+
+
+def of_listing(listing: Listing, who: str) -> Finding:
+    """What DNS lists amount to: one that names somebody is enough, one that is silent says nothing."""
+    if listing.zones:
+        return Finding(Result.FAIL, f"{who} is on {', '.join(listing.zones)}")
+    if listing.unanswered:
+        return Finding(Result.TEMPERROR, f"no answer from {', '.join(listing.unanswered)}")
+    return Finding(Result.PASS, f"{who} is on no list")
 
 
 class UnderBlock(Enum):
@@ -149,6 +159,14 @@ class AddHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertHeader:
+    """Put a header at the top of the block."""
+
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveHeader:
     """Take away the `index`th header of this name, counted from 1."""
 
@@ -165,7 +183,7 @@ class ChangeSender:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceRecipient:
-    """Deliver to another address, with the parameters that the client gave."""
+    """Deliver to another address, or to the same with other ESMTP parameters than the client gave."""
 
     old: str
     new: str
@@ -186,7 +204,7 @@ class Hold:
     reason: str
 
 
-Change = AddHeader | RemoveHeader | ChangeSender | ReplaceRecipient | AddRecipient | Hold
+Change = AddHeader | InsertHeader | RemoveHeader | ChangeSender | ReplaceRecipient | AddRecipient | Hold
 
 
 @value
@@ -204,7 +222,7 @@ class Record:
     `counters` are the names that go up by one for `domain`. `notable` records are logged and shown as
     events, the others only counted. `untagged` names a sender whose mail went out without a tag, and
     until when (seconds since 1970) its bounces may come back so; `elsewhere` one whose mail left by another
-    host, as its bounce shows.
+    host, as its bounce shows; `alias` a disposable address that was used, and when it ends.
     """
 
     domain: str
@@ -221,6 +239,7 @@ class Record:
     reason: str = ""
     untagged: tuple[str, float] | None = None
     elsewhere: str = ""
+    alias: tuple[str, float] | None = None
 
 
 @value

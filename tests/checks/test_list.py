@@ -11,12 +11,17 @@ from backstop.verdict import Cost, defaults
 def test_the_order_is_the_designs():
     assert [check.name for check in CHECKS] == [
         "recipient",
+        "alias",
         "receive_only",
         "tag",
         "harvest",
         "forged_sender",
+        "spf",
+        "client_list",
+        "sender_list",
         "unproved",
         "report",
+        "dmarc",
     ]
 
 
@@ -33,7 +38,8 @@ def test_its_replies_refuse_and_fit_their_actions(check):
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 def test_what_is_new_observes_and_what_is_dear_starts_off(check):
-    decisive = {"recipient", "receive_only"}  # nothing is looked at until a source or an address is set
+    # Of these nothing is looked at until a source, a label or an address is set.
+    decisive = {"recipient", "alias", "receive_only"}
     if check.name not in decisive:
         assert check.default is (Action.OBSERVE if check.cost is Cost.ENVELOPE else Action.OFF)
     assert defaults(CHECKS)[check.name] is check.default

@@ -11,19 +11,23 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self
 
 from backstop.address import parse, without_extension
+from backstop.authentication import Authenticity, Listing, Spf
 from backstop.batv import DAY, Key, KeyRing, KeyState, TagForm, TagState, sign
 from backstop.checks import CHECKS
-from backstop.facts import Client, Existence, Facts, Role
+from backstop.facts import Client, Existence, Facts, Need, Role
 from backstop.proof import Proof
 from backstop.session import (
     Answer,
     Evidence,
     Incoming,
     Known,
+    Origin,
+    Origins,
     Outgoing,
     Proofs,
     Sending,
     Session,
+    Signed,
     Site,
 )
 from backstop.settings import Action, Block, DomainSettings
@@ -49,7 +53,7 @@ STRANGE_KEY: Final = Key(2, b"a secret nobody has", KeyState.SIGN, ("*",), TODAY
 RING: Final = KeyRing((OLD_KEY, KEY), b"the memory of the tests")
 
 
-def site(ring: KeyRing = RING) -> Site:
+def site(ring: KeyRing = RING, authserv_id: str = "") -> Site:
     """A server with one relay within its internal network."""
     return Site(
         ring=ring,
@@ -57,6 +61,7 @@ def site(ring: KeyRing = RING) -> Site:
         relays=(ipaddress.ip_network("10.9.0.0/24"),),
         originating_daemons=frozenset({"ORIGINATING"}),
         reinjecting_daemons=frozenset({"REINJECT"}),
+        authserv_id=authserv_id,
     )
 
 
@@ -108,7 +113,12 @@ class Outside:
     wrote: set[tuple[str, str]] = field(default_factory=set)
     signed: set[bytes] = field(default_factory=set)
     unanswered: frozenset[Proof] = frozenset()
-    asked: list[Incoming | Outgoing | Evidence] = field(default_factory=list)
+    aliases_off: set[str] = field(default_factory=set)
+    spf: Spf | None = None
+    listed_clients: Listing | None = None
+    listed_senders: Listing | None = None
+    authentic: Authenticity = field(default_factory=Authenticity)
+    asked: list[Incoming | Outgoing | Evidence | Origin | Signed] = field(default_factory=list)
 
     def block(self, name: str, action: Action = Action.REJECT, *, by_person: bool = True) -> Self:
         """Switch a block on, "" for all domains."""
@@ -134,7 +144,23 @@ class Outside:
             untagged_mail=question.base in self.untagged,
             harvests=question.network in self.harvesters,
             guesses_tags=question.network in self.guessers,
+            alias_is_off=question.alias in self.aliases_off,
         )
+
+    def origin(self, question: Origin, now: float) -> Origins:  # noqa: ARG002 - nothing here ages
+        """As in `Gather`."""
+        self.asked.append(question)
+        return Origins(
+            spf=self.spf if Need.SPF in question.needs else None,
+            client_listing=self.listed_clients if Need.CLIENT_LISTS in question.needs else None,
+            sender_listing=self.listed_senders if Need.SENDER_LISTS in question.needs else None,
+            spent="spent",
+        )
+
+    def authenticity(self, question: Signed, now: float) -> Authenticity:  # noqa: ARG002 - nothing here ages
+        """As in `Gather`."""
+        self.asked.append(question)
+        return self.authentic
 
     def outgoing(self, question: Outgoing, now: float) -> Sending:  # noqa: ARG002 - nothing here ages
         """As in `Gather`."""
@@ -189,11 +215,13 @@ class Talk:
         now: float = NOW,
         *,
         reads: bool = True,
+        authserv_id: str = "",
     ) -> None:
         self.outside = outside
         self.now = now
-        self.session = Session(site(ring), outside, reads=reads)
+        self.session = Session(site(ring, authserv_id), outside, reads=reads)
         self.session.connect("client.example", client, daemon)
+        self.session.helo("helo.example")
 
     def mail(self, path: str = "<>", login: str = "") -> Self:
         """MAIL FROM."""

@@ -35,7 +35,7 @@ def commands(parser, words=()):
 COMMANDS = dict(commands(_parser(["setup"])))
 
 
-SINGLE = [name for name in TOP_NAMES if name not in ("limits", "defaults", "domain")]
+SINGLE = [name for name in TOP_NAMES if name not in ("limits", "lists", "defaults", "domain")]
 
 
 @pytest.mark.parametrize("name", [*SINGLE, *DOMAIN_NAMES])

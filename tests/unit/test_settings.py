@@ -434,12 +434,17 @@ def test_the_defaults_are_the_designs():
     assert (BASE.recipients, BASE.exempt_destinations, BASE.recipient_delimiter) == ((), frozenset(), "+")
     assert BASE.actions == {
         "recipient": Action.REJECT,
+        "alias": Action.REJECT,
         "receive_only": Action.REJECT,
         "tag": Action.OBSERVE,
         "harvest": Action.OBSERVE,
         "forged_sender": Action.OBSERVE,
+        "spf": Action.OFF,
+        "client_list": Action.OFF,
+        "sender_list": Action.OFF,
         "unproved": Action.OBSERVE,
         "report": Action.OFF,
+        "dmarc": Action.OFF,
     }
     assert DomainSettings(TagForm.PRVS, {}).proof == (
         Proof.TAG,

@@ -65,6 +65,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     gather = Onlooker(config, store, troubles.append, asking)
     session = Session(config.site, gather, reads=True)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
+    session.helo(arguments.helo or client)
     session.mail(arguments.sender, arguments.login)
     story = _Story(config, toggles, gather, session, time.time())
     for recipient in arguments.recipients:
@@ -348,19 +349,20 @@ def _change_text(change: "Change") -> str:
         AddRecipient,
         ChangeSender,
         Hold,
+        InsertHeader,
         RemoveHeader,
         ReplaceRecipient,
     )
 
     match change:
-        case AddHeader(name, value):
+        case AddHeader(name, value) | InsertHeader(name, value):
             return f"accepted, with the header {name}: {value}"
         case RemoveHeader(name, index):
             return f"the forged header {name} (number {index}) is removed"
         case ChangeSender(path):
             return f"the reverse-path becomes {path}"
-        case ReplaceRecipient(old, new, _):
-            return f"delivered to {new} in place of {old}"
+        case ReplaceRecipient(old, new, parameters):
+            return f"delivered to {new} in place of {old}{f' with {parameters}' if parameters else ''}"
         case AddRecipient(path):
             return f"a copy goes to {path}"
         case Hold(reason):

@@ -9,7 +9,7 @@ from typing import Final
 from backstop.adapters.slow_sources import SlowOptions
 from backstop.batv import KeyRing
 from backstop.session import Site
-from backstop.settings import PARSERS, DomainSettings, Limits, SourceName
+from backstop.settings import PARSERS, DnsList, DomainSettings, Limits, SourceName
 
 
 class LogAddresses(Enum):
@@ -68,6 +68,7 @@ class Config:
     memory_max: int
     resolver: tuple[str, ...]
     slow: SlowOptions
+    lists: tuple[DnsList, ...]
     ring: KeyRing
     site: Site
     limits: Limits

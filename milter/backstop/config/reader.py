@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -16,7 +17,16 @@ from backstop.keyfile import KeyFileError
 from backstop.keyfile import load as load_ring
 from backstop.plain import plain
 from backstop.session import Site
-from backstop.settings import MAX_LIST, PARSERS, DomainSettings, Limits, parse_action, parse_limit
+from backstop.settings import (
+    MAX_LIST,
+    PARSERS,
+    DnsList,
+    DomainSettings,
+    Limits,
+    ListOf,
+    parse_action,
+    parse_limit,
+)
 from backstop.tomlfile import TomlFile
 from backstop.verdict import defaults as default_actions
 
@@ -29,6 +39,7 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
         "dkim_keys": "/etc/backstop/dkim.d",
         "memory_max": 200_000,
         "resolver": [],
+        "authserv_id": "",
         "log_addresses": LogAddresses.FULL.value,
         "internal_networks": ["127.0.0.0/8", "::1/128"],
         "relays": [],
@@ -38,7 +49,10 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """What holds where the top of the file says nothing."""
 
-TOP_NAMES: Final = (*DEFAULTS, "keys", "domains", "limits", "defaults", "domain")
+TOP_NAMES: Final = (*DEFAULTS, "keys", "domains", "limits", "lists", "defaults", "domain")
+MAX_LISTS: Final = 50
+"""DNS lists: each is one question more about a message."""
+
 DOMAIN_NAMES: Final = (*PARSERS, "actions")
 CHECK_NAMES: Final = tuple(check.name for check in CHECKS)
 MAX_FAULTS: Final = 100
@@ -78,6 +92,7 @@ class Reader:
         site = self._site(top)
         resolver = tuple(entry.value for entry in self._entries(top, "resolver", values.name_server))
         limits = self._limits(top.get("limits", {}))
+        lists = self._lists(top.get("lists", {}))
         base = DomainSettings(tag_form=TagForm.PRVS, actions=default_actions(CHECKS))
         defaults = self._settings(_ANY_DOMAIN, top.get("defaults", {}), base, ("defaults",))
         by_domain = self._by_domain(top.get("domain", {}), domains, defaults)
@@ -93,6 +108,7 @@ class Reader:
             limits=limits,
             slow=SlowOptions(),
             resolver=resolver,
+            lists=lists,
             domains=tuple(domains),
             defaults=defaults,
             by_domain=MappingProxyType(by_domain),
@@ -169,12 +185,33 @@ class Reader:
             relays=all_of("relays", values.network),
             originating_daemons=frozenset(all_of("originating_daemons", values.daemon)),
             reinjecting_daemons=frozenset(all_of("reinjecting_daemons", values.daemon)),
+            authserv_id=self._value(values.authserv_id, top["authserv_id"], ("authserv_id",)) or "",
         )
 
     def _limits(self, table: Any) -> Limits:
         known = self._known(table, tuple(Limits.__dataclass_fields__), ("limits",))
         found = {name: self._value(parse_limit, value, ("limits", name)) for name, value in known.items()}
         return replace(Limits(), **{name: limit for name, limit in found.items() if limit is not None})
+
+    def _lists(self, table: Any) -> tuple[DnsList, ...]:
+        if not isinstance(table, dict):
+            self._fault(("lists",), 'a table is wanted: [lists], and below it "zone" = { of = "client" }')
+            return ()
+        if len(table) > MAX_LISTS:
+            self._fault(("lists",), f"at most {MAX_LISTS} lists are wanted")
+            return ()
+        found: dict[tuple[str, ListOf], DnsList] = {}
+        for zone, written in table.items():
+            place = ("lists", zone)
+            if isinstance(written, dict) and any(isinstance(inner, dict) for inner in written.values()):
+                self._fault(place, 'a zone stands in quotes here: "zone.example" = { of = "client" }')
+                continue
+            one = self._value(partial(values.dns_list, zone), written, place)
+            if one is not None and (one.zone, one.of) in found:
+                self._fault(place, f"{one.zone} stands there twice")
+            elif one is not None:
+                found[one.zone, one.of] = one
+        return tuple(found.values())
 
     def _ring(self, top: Mapping[str, Any], path: Path | None) -> KeyRing:
         if "keys" not in top:

@@ -11,6 +11,7 @@ from backstop.adapters.redis_place import parse_place
 from backstop.adapters.redis_server import tls_context
 from backstop.address import Network, fold_domain
 from backstop.config.model import LogAddresses
+from backstop.settings import DnsList, ListOf
 
 MAX_WORKERS: Final = 256
 MAX_MEMORY: Final = 10**8
@@ -19,6 +20,7 @@ MAX_SOCKET_PATH: Final = 103
 
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _PORT = re.compile(r"inet6?:([0-9]{1,5})@([0-9A-Za-z.:_-]+)")
+_AUTHSERV_ID = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,253}[A-Za-z0-9_])?")
 _DAEMON = re.compile(r"[!-~]{1,255}")
 
 
@@ -116,6 +118,32 @@ def daemon(entry: str) -> str:
     if not _DAEMON.fullmatch(entry):
         raise ValueError("a daemon's name is one word, as in milter_macro_daemon_name of Postfix")
     return entry
+
+
+def authserv_id(value: Any) -> str:
+    """Who we are in Authentication-Results, RFC 8601, section 2.5; "" for no such field."""
+    if not isinstance(value, str) or (value and not _AUTHSERV_ID.fullmatch(value)):
+        raise ValueError('the name of this server such as "mx.example.com" is wanted, or "" for none')
+    return value
+
+
+def dns_list(zone: str, table: Any) -> DnsList:
+    """A DNS list: what it names, and whether it is asked about bounces only."""
+    folded = domain(zone)
+    if not isinstance(table, dict) or "of" not in table:
+        raise ValueError('{ of = "client" } or { of = "sender" } is wanted')
+    unknown = sorted(set(table) - {"of", "bounces_only"})
+    if unknown:
+        raise ValueError(f'"{unknown[0][:80]}" is not known here; known are of and bounces_only')
+    kinds = {kind.value: kind for kind in ListOf}
+    if table["of"] not in kinds:
+        raise ValueError('of = "client" or of = "sender" is wanted')
+    bounces_only = table.get("bounces_only", False)
+    if not isinstance(bounces_only, bool):
+        raise ValueError("bounces_only = true or false is wanted, without quotes")  # noqa: TRY004 - as above
+    if bounces_only and kinds[table["of"]] is ListOf.SENDER:
+        raise ValueError("bounces have no sender: bounces_only is for lists of clients")
+    return DnsList(folded, kinds[table["of"]], bounces_only)
 
 
 def domain(entry: str) -> str:

@@ -9,12 +9,14 @@ from backstop.adapters.asker_client import NOBODY, Asking
 from backstop.adapters.own_signature import OwnSignature, SignatureResult
 from backstop.adapters.redis_store import Store, StoreUnavailable, pack
 from backstop.adapters.resolver import Resolver
+from backstop.authentication import Authenticity
 from backstop.config import Config
 from backstop.gather.knowledge import Knowledge, member_command, whole
+from backstop.gather.origin import OriginAsker, budget_of
 from backstop.gather.reading import AskAgain, Reading
 from backstop.gather.remembered import Remembered
 from backstop.proof import Proof
-from backstop.session import Answer, Evidence, Incoming, Outgoing, Proofs, Sending
+from backstop.session import Answer, Evidence, Incoming, Origin, Origins, Outgoing, Proofs, Sending, Signed
 from backstop.settings import DomainSettings
 
 
@@ -31,12 +33,24 @@ class Gather:
         self._store = store
         self._knowledge = Knowledge(config, on_trouble, asking)
         self._secret = config.ring.memory_secret
-        self._signature = OwnSignature(config.dkim_keys, Resolver(config.resolver), on_trouble)
+        resolver = Resolver(config.resolver)
+        self._signature = OwnSignature(config.dkim_keys, resolver, on_trouble)
+        self._origin = OriginAsker(resolver, config.lists, on_trouble)
 
     @property
     def reads(self) -> bool:
         """Whether the settings of any domain, as far as they were read, may want messages read."""
         return self._knowledge.reads
+
+    @property
+    def reads_signatures(self) -> bool:
+        """The same for their signatures."""
+        return self._knowledge.reads_signatures
+
+    @property
+    def asks_helo(self) -> bool:
+        """Whether they may want to know what clients call themselves."""
+        return self._knowledge.asks_helo
 
     def expected(self, domain: str) -> DomainSettings:
         """The settings a domain had when last read, or has by the file."""
@@ -94,11 +108,20 @@ class Gather:
         is_ours = settings is not None if recipient == sender else knowledge.is_in_file(recipient)
         return Sending(settings, bool(recipient) and is_ours)
 
+    def origin(self, question: Origin, now: float) -> Origins:  # noqa: ARG002 - see session.Gather
+        """What SPF and the lists say, within what one message may cost."""
+        return self._origin.origin(question)
+
+    def authenticity(self, question: Signed, now: float) -> Authenticity:
+        """What its signatures and DMARC say of a message."""
+        return self._origin.authenticity(question, now)
+
     def proofs(self, evidence: Evidence, now: float) -> Proofs:
         """What a message's evidence is worth."""
         proofs = self._remembered(evidence, now)
         if evidence.block:
-            result = self._signature.verify(evidence.block, self._knowledge.is_ours, now)
+            budget = budget_of(evidence.spent)
+            result = self._signature.verify(evidence.block, self._knowledge.is_ours, now, budget)
             if result is SignatureResult.PASS:
                 return replace(proofs, found=proofs.found | {Proof.DKIM})
             if result is SignatureResult.TEMPERROR:

@@ -18,7 +18,7 @@ from backstop.adapters.redis_store import Reply, ReplyError, begun, ended, glanc
 from backstop.checks import CHECKS
 from backstop.config import Config, LogAddresses
 from backstop.facts import Need
-from backstop.settings import Action, Block, DomainSettings, SourceName, override, parse_block
+from backstop.settings import Action, Block, DomainSettings, Quiet, SourceName, override, parse_block
 from backstop.verdict import Check, Cost, UnderBlock
 
 _Kept = TypeVar("_Kept")
@@ -112,6 +112,9 @@ class Knowledge:
         every = (config.defaults, *config.by_domain.values())
         self.reads = any(_may_read(settings) for settings in every)
         """Whether any domain's settings may want messages read, once known for good."""
+        self.reads_signatures = any(_may_read_signatures(settings) for settings in every)
+        """The same for their signatures, and `asks_helo` for what clients call themselves."""
+        self.asks_helo = any(_may_ask_helo(settings) for settings in every)
 
     def alarm(self, base: str, text: str) -> None:
         """Say something of an address, by its domain alone where logs show no addresses."""
@@ -171,6 +174,8 @@ class Knowledge:
         for fault in domain.last.faults:
             self.on_trouble(fault)
         self.reads = self.reads or _may_read(settings)
+        self.reads_signatures = self.reads_signatures or _may_read_signatures(settings)
+        self.asks_helo = self.asks_helo or _may_ask_helo(settings)
         return settings
 
     def block(
@@ -298,9 +303,21 @@ def _may_run(check: Check, settings: DomainSettings) -> bool:
 
 
 def _may_read(settings: DomainSettings) -> bool:
-    return settings.proof_is_in_message or any(
-        check.cost is Cost.BODY and settings.actions[check.name] is not Action.OFF for check in CHECKS
-    )
+    if settings.proof_is_in_message or _may_read_signatures(settings):
+        return True
+    return any(check.cost is Cost.BODY and settings.actions[check.name] is not Action.OFF for check in CHECKS)
+
+
+def _may_read_signatures(settings: DomainSettings) -> bool:
+    return settings.quiet is Quiet.UNVOUCHED or _is_needed(Need.DMARC, settings)
+
+
+def _may_ask_helo(settings: DomainSettings) -> bool:
+    return settings.quiet is Quiet.UNVOUCHED or _is_needed(Need.SPF, settings)
+
+
+def _is_needed(need: Need, settings: DomainSettings) -> bool:
+    return any(need in check.needs and settings.actions[check.name] is not Action.OFF for check in CHECKS)
 
 
 def _keep(kept: OrderedDict[str, _Kept], name: str, value: _Kept) -> None:

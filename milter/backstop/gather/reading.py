@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from backstop.adapters import limits, recipients
+from backstop.adapters import limits, recipients, redis_alias
 from backstop.adapters.asker_client import PATIENCE
 from backstop.adapters.redis_store import Reply
 from backstop.facts import Existence
@@ -86,6 +86,8 @@ class Reading:
             if question.tag is not None:
                 commands.append(limits.read_command(question.network, "bad_tags"))
                 commands.append(limits.read_command(question.base, "bad_tags_address"))
+        if question.alias:
+            commands.append(redis_alias.off_command(question.alias))
         if needs.unknown_recipients:
             commands.append(limits.read_command(question.network, "unknown_recipients"))
         for source in self._sources:
@@ -111,6 +113,7 @@ class Reading:
                 untagged_mail = whole(next(replies)) > self._now
             if question.tag is not None:
                 guesses = self._guesses(whole(next(replies)), whole(next(replies)))
+        alias_is_off = bool(question.alias) and redis_alias.is_off(next(replies))
         if self._needs.unknown_recipients:
             count = whole(next(replies))
             harvests = bool(question.network) and count >= knowledge.limits.unknown_recipients.count
@@ -122,7 +125,8 @@ class Reading:
         if existence is Existence.UNKNOWN:  # that says nothing against what was known before
             exists = knowledge.last_answer(question.base).exists
         knowledge.remember(question.base, exists=exists, untagged_mail=untagged_mail)
-        return Answer(known, _if_on(own or wide), existence, sender_is_ours, untagged_mail, harvests, guesses)
+        block = _if_on(own or wide)
+        return Answer(known, block, existence, sender_is_ours, untagged_mail, harvests, guesses, alias_is_off)
 
     def without_store(self) -> Answer | None:
         """What is known while Redis is away: the file, and the last answers read."""

@@ -7,9 +7,11 @@ before is forgotten there. Time, and everything that has to be asked outside, is
 from typing import Final
 
 from backstop.address import client_network, is_in, parse
+from backstop.authserv import claims
 from backstop.facts import Client, Role
 from backstop.session import incoming, outgoing
 from backstop.session.incoming import MARK, ONE_AT_A_TIME
+from backstop.session.origin import AUTHENTICATION_RESULTS, note_results
 from backstop.session.outgoing import Untagged
 from backstop.session.questions import (
     Answer,
@@ -17,9 +19,12 @@ from backstop.session.questions import (
     Gather,
     Incoming,
     Known,
+    Origin,
+    Origins,
     Outgoing,
     Proofs,
     Sending,
+    Signed,
     Site,
 )
 from backstop.session.transaction import Accepted, Transaction
@@ -31,16 +36,20 @@ __all__ = [
     "MARK",
     "NOT_BY_SMTP",
     "ONE_AT_A_TIME",
+    "RESULTS",
     "Accepted",
     "Answer",
     "Evidence",
     "Gather",
     "Incoming",
     "Known",
+    "Origin",
+    "Origins",
     "Outgoing",
     "Proofs",
     "Sending",
     "Session",
+    "Signed",
     "Site",
     "Transaction",
     "Untagged",
@@ -56,6 +65,10 @@ FORWARD_MARKS: Final = frozenset({"delivered-to", "x-original-to", "x-sieve"})
 """Headers that only a delivered message has: what carries them is sent on, not written here."""
 
 
+RESULTS: Final = AUTHENTICATION_RESULTS.lower()
+"""Results of authentication, of which ours may be forged: RFC 8601."""
+
+
 class Session:
     """One milter connection: a client, and one transaction after another.
 
@@ -67,6 +80,7 @@ class Session:
         self._reads = reads
         self._gather = gather
         self._client = Client("", NOT_BY_SMTP, "", Role.OUTGOING)
+        self._helo = ""
         self._transaction = Transaction(self._client, None, "")
 
     @property
@@ -93,13 +107,21 @@ class Session:
         else:
             role = Role.INCOMING
         self._client = Client(name, address, client_network(address), role)
+        self._helo = ""
         self.abort()
+
+    def helo(self, name: str) -> None:
+        """HELO or EHLO: what the client calls itself, until it says so again."""
+        self._helo = name
 
     def mail(self, path: str, login: str) -> None:
         """MAIL: a new transaction; `login` is the authenticated name, empty without one."""
         # Whose mail it is stands fast before the path is read: a fault there must not make it a stranger's.
-        transaction = self._transaction = Transaction(self._client, None, login, readable=self._reads)
+        transaction = self._transaction = Transaction(
+            self._client, None, login, helo=self._helo, readable=self._reads
+        )
         transaction.reverse_path = parse(path)
+        transaction.shows_results = bool(self._site.authserv_id) and transaction.role is Role.INCOMING
 
     def abort(self) -> None:
         """RSET, or the end of a transaction that came no further."""
@@ -129,16 +151,19 @@ class Session:
             return outgoing.data(transaction, self._site.ring, queue_id, now)
         return incoming.data(transaction, queue_id)
 
-    def header(self, name: str, value: bytes) -> None:
-        """A header of the message, its value as it came."""
+    def header(self, name: str, value: bytes, gap: bytes = b" ") -> None:
+        """A header of the message, its value as it came; `gap` stands between colon and value."""
         transaction = self._transaction
         if transaction.content is not None:
-            transaction.content.header(name, value)
+            transaction.content.header(name, value, gap)
         folded = name.lower()
         if folded in FORWARD_MARKS:
             transaction.forwarded = True
         elif folded == MARK.lower():
             transaction.marks += 1
+        elif folded == RESULTS:
+            if transaction.shows_results:
+                note_results(transaction, is_ours=claims(value, self._site.authserv_id))
         elif transaction.remembers:
             outgoing.header(transaction, folded, value)
 
@@ -154,4 +179,4 @@ class Session:
             return ACCEPT
         if transaction.role is Role.OUTGOING:
             return outgoing.end_of_message(transaction, self._site.ring, self._gather, queue_id, now)
-        return incoming.end_of_message(transaction, self._gather, queue_id, now)
+        return incoming.end_of_message(transaction, self._gather, self._site.authserv_id, queue_id, now)

@@ -2,44 +2,97 @@
 
 from typing import Final
 
+from backstop import dkim_body
+from backstop.dkim_body import BodyCanonicalization, BodyHash
+
 MAX_OCTETS: Final = 1_000_000
 MAX_HEADER_OCTETS: Final = 256_000
 MAX_HEADER_LINES: Final = 2000
 
 
+MAX_AUTHORS: Final = 10
+"""Fields From that are kept: with more than one a message is judged by none."""
+
+
 class Content:
-    """Header fields and body, in the order in which they come; what is beyond the bounds is left out."""
+    """Header fields and body, in the order in which they come; what is beyond the bounds is left out.
 
-    __slots__ = ("_chunks", "_fields", "_header_left", "_left", "_lines_left", "author")
+    With `signatures` the body is hashed as its DKIM signatures want, however long it is, and the spaces
+    before the fields' values are kept. Without `keeps` nothing else of the body is kept.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_chunks",
+        "_fields",
+        "_hashes",
+        "_header_left",
+        "_keeps",
+        "_left",
+        "_lines_left",
+        "_signatures",
+        "author",
+        "authors",
+        "is_cut",
+    )
+
+    def __init__(self, *, keeps: bool = True, signatures: bool = False) -> None:
         self._fields: list[bytes] = []
         self._chunks: list[bytes] = []
         self._lines_left = MAX_HEADER_LINES
         self._header_left = MAX_HEADER_OCTETS
         self._left = MAX_OCTETS
+        self._keeps = keeps
+        self._signatures: list[bytes] | None = [] if signatures else None
+        self._hashes: dict[BodyCanonicalization, BodyHash] | None = None
         self.author = b""
         """The field From as it came."""
+        self.authors: list[bytes] = []
+        """All of that name."""
+        self.is_cut = False
+        """A part of the header was left out."""
 
-    def header(self, name: str, value: bytes) -> None:
-        """Keep a field."""
-        line = b"%b: %b\n" % (name.encode(errors="surrogateescape"), value)
+    def header(self, name: str, value: bytes, gap: bytes = b" ") -> None:
+        """Keep a field; `gap` is what stands between its colon and its value."""
+        line = b"%b:%b%b\n" % (name.encode(errors="surrogateescape"), gap, value)
         self._lines_left -= line.count(b"\n")
         self._header_left -= len(line)
         if self._lines_left < 0 or self._header_left < 0:
             self._lines_left = self._header_left = 0
+            self.is_cut = True
             return
         self._left -= len(line)
         self._fields.append(line)
-        if not self.author and name.lower() == "from":
-            self.author = value
+        folded = name.lower()
+        if folded == "from":
+            self.author = self.author or value
+            if len(self.authors) < MAX_AUTHORS:
+                self.authors.append(value)
+        elif folded == "dkim-signature" and self._signatures is not None:
+            self._signatures.append(value)
 
     def body(self, chunk: bytes) -> bool:
         """Keep a part of the body; whether more is wanted."""
-        self._chunks.append(chunk if len(chunk) <= self._left else chunk[: self._left])
-        self._left -= len(self._chunks[-1])
-        return self._left > 0
+        for one in self._wanted_hashes().values():
+            one.update(chunk)
+        if self._keeps:
+            self._chunks.append(chunk if len(chunk) <= self._left else chunk[: self._left])
+            self._left -= len(self._chunks[-1])
+        return bool(self._hashes) or (self._keeps and self._left > 0)
 
     def message(self) -> bytes:
-        """All of it."""
+        """All of it that was kept."""
         return b"".join((*self._fields, b"\n", *self._chunks))
+
+    def header_block(self) -> bytes:
+        """The fields."""
+        return b"".join(self._fields)
+
+    def body_hashes(self) -> dict[BodyCanonicalization, bytes]:
+        """The body's hash in each canonicalisation that a signature names; at the end, once."""
+        return {name: one.digest() for name, one in self._wanted_hashes().items()}
+
+    def _wanted_hashes(self) -> dict[BodyCanonicalization, BodyHash]:
+        if self._hashes is None:
+            signatures = self._signatures or ()
+            self._hashes = {one: BodyHash(one) for one in dkim_body.wanted(signatures)} if signatures else {}
+        return self._hashes

@@ -6,16 +6,19 @@ from typing import Final
 
 from backstop import batv, grace, policy
 from backstop.address import Address, parse
+from backstop.authentication import SpfIdentity
+from backstop.authserv import header_value as header_value_of_results
 from backstop.batv import KeyRing, TagState
 from backstop.checks import CHECKS
 from backstop.facts import Client, Existence, Facts, Role
 from backstop.proof import Proof
 from backstop.reply import Reply, Stage, header_value
 from backstop.report import Kind, Report
+from backstop.session import origin
 from backstop.session.content import Content
-from backstop.session.proving import judge_read
+from backstop.session.proving import judge_read, wants_report
 from backstop.session.questions import Answer, Gather, Incoming, Known, base_of
-from backstop.session.transaction import Accepted, Transaction
+from backstop.session.transaction import Accepted, Transaction, envelope
 from backstop.settings import Action, DomainSettings
 from backstop.verdict import (
     ACCEPT,
@@ -79,20 +82,29 @@ def rcpt(
     judgements = policy.judge(CHECKS, facts, settings, block)
     at_once = tuple(one for one in judgements if _stage(one, facts) is Stage.RCPT)
     decision = policy.too_many_guesses(facts, settings, block, CHECKS) or policy.decide(at_once)
+    if decision.action < Action.TEMPFAIL and (needs := origin.wanted(facts, settings)):
+        facts = origin.ask(transaction, gather, facts, needs, now)
+        judgements = policy.judge(CHECKS, facts, settings, block)
+        at_once = tuple(one for one in judgements if _stage(one, facts) is Stage.RCPT)
+        decision = policy.decide(at_once)
     if decision.action >= Action.TEMPFAIL:
         record = _record(facts, at_once, decision, queue_id)
         return Outcome(Verb.REFUSE, decision.reply, counts=counts, records=(record,))
     decision = policy.decide(judgements)
-    if facts.is_bounce and decision.action > Action.OBSERVE:
+    waiting = policy.waiting(_READERS, facts, settings, block) if facts.readable else ()
+    if facts.is_bounce and (
+        decision.action > Action.OBSERVE or policy.is_outstanding(waiting, facts, settings, block)
+    ):
         if transaction.accepted or transaction.others:
             return _put_off(transaction, facts.mailbox.domain, path, counts, queue_id)
         transaction.in_doubt = True
-    waiting = policy.waiting(_READERS, facts, settings, block) if facts.readable else ()
     if waiting:
         transaction.to_be_read = True
-    transaction.accepted.append(Accepted(facts, settings, block, judgements, decision, waiting))
-    if question.tag is not None:
-        transaction.strip(path, question.mailbox, parameters, settings)
+    sent_to = envelope(path, question.mailbox if question.tag else None, parameters, settings)
+    alias = (question.alias, _end_of_alias(question, now)) if facts.alias is TagState.GOOD else None
+    transaction.accepted.append(
+        Accepted(facts, settings, block, judgements, decision, sent_to, waiting, alias)
+    )
     return Outcome(Verb.CONTINUE, counts=counts) if counts else CONTINUE
 
 
@@ -110,17 +122,25 @@ def data(transaction: Transaction, queue_id: str) -> Outcome:
     """Refuse, drop or accept what needs no change and no reading; the mildest of several recipients wins."""
     if not transaction.accepted:
         return ACCEPT
-    if transaction.to_be_read and not _is_settled(transaction):
-        transaction.content = Content()
+    signatures = origin.wants_signatures(transaction)
+    if (transaction.to_be_read or signatures) and not _is_settled(transaction):
+        transaction.content = Content(keeps=wants_report(transaction), signatures=signatures)
         return CONTINUE
     decision = _message_decision(transaction)
-    if decision.action < Action.DISCARD and (decision.action > Action.OBSERVE or transaction.strips):
+    if decision.action < Action.DISCARD and (
+        decision.action > Action.OBSERVE
+        or any(one.envelope.is_stripped for one in transaction.accepted)
+        or transaction.shows_results
+        or origin.quieted(transaction)
+    ):
         return CONTINUE
     return _last_word(transaction, decision, (), queue_id)
 
 
-def end_of_message(transaction: Transaction, gather: Gather, queue_id: str, now: float) -> Outcome:
-    """Mark, hold and untag; a mark that somebody else wrote goes."""
+def end_of_message(
+    transaction: Transaction, gather: Gather, authserv_id: str, queue_id: str, now: float
+) -> Outcome:
+    """Mark, hold, untag and hush; a mark that somebody else wrote goes."""
     content = transaction.content
     if content is not None:
         transaction.content = None
@@ -137,8 +157,22 @@ def end_of_message(transaction: Transaction, gather: Gather, queue_id: str, now:
         copies = _copies(transaction, gather, now)
         changes += copies.values()
         copied = tuple(Record(domain, ("copies.sent",)) for domain in copies)
-    changes += transaction.strips
-    return _last_word(transaction, decision, tuple(changes), queue_id, copied)
+    quiet = origin.quieted(transaction)
+    changes += origin.recipient_changes(transaction, quiet)
+    if transaction.shows_results:
+        changes += origin.results_changes(transaction, _results(transaction, authserv_id))
+    hushed = origin.quiet_records(transaction, quiet, queue_id)
+    return _last_word(transaction, decision, tuple(changes), queue_id, (*copied, *hushed))
+
+
+def _results(transaction: Transaction, authserv_id: str) -> str:
+    """What was found of a message's origin, as other filters read it; empty where nothing was looked for."""
+    spf, authenticity = transaction.origin.spf, transaction.authenticity
+    if spf is None and authenticity is None:
+        return ""
+    is_helo = spf is not None and spf.identity is SpfIdentity.HELO
+    asked = transaction.helo if is_helo else transaction.sender_domain
+    return header_value_of_results(authserv_id, spf, asked, authenticity)
 
 
 def _is_settled(transaction: Transaction) -> bool:
@@ -153,7 +187,7 @@ def _is_settled(transaction: Transaction) -> bool:
 
 def _without_waiting(one: Accepted) -> Accepted:
     judgements = tuple(judgement for judgement in one.judgements if judgement.check not in one.waiting)
-    return Accepted(one.facts, one.settings, one.block, judgements, policy.decide(judgements))
+    return replace(one, judgements=judgements, decision=policy.decide(judgements), waiting=())
 
 
 def _last_word(
@@ -163,8 +197,9 @@ def _last_word(
     queue_id: str,
     more: tuple[Record, ...] = (),
 ) -> Outcome:
-    records = (*_records(transaction, decision, queue_id), *more)
-    if decision.action >= Action.TEMPFAIL:
+    is_taken = decision.action < Action.TEMPFAIL
+    records = (*_records(transaction, decision, queue_id), *(more if is_taken else ()))
+    if not is_taken:
         return Outcome(Verb.REFUSE, decision.reply, records=records)
     if decision.action is Action.DISCARD:
         return Outcome(Verb.DISCARD, records=records)
@@ -221,6 +256,7 @@ def _question(
     mailbox = tag.inner if tag else recipient
     base = base_of(mailbox, delimiter)
     state = batv.verify(tag, ring, today) if tag else TagState.NONE
+    alias, alias_state = _alias(mailbox, delimiter, ring, today)
     return Incoming(
         recipient=recipient,
         mailbox=mailbox,
@@ -232,7 +268,25 @@ def _question(
         known=known,
         tag_state=state,
         counts=_of_guess(transaction.client, base) if state.is_bad and transaction.is_bounce else (),
+        alias=alias,
+        alias_state=alias_state,
     )
+
+
+def _alias(mailbox: Address, delimiter: str, ring: KeyRing, today: int) -> tuple[str, TagState]:
+    """A disposable address that we made, folded, and what it is worth: not what only looks alike."""
+    if "d-" not in mailbox.folded:
+        return "", TagState.NONE
+    alias = batv.parse_alias(mailbox, delimiter)
+    state = batv.verify_alias(alias, ring, today) if alias else TagState.NONE
+    return (mailbox.folded, state) if state in (TagState.GOOD, TagState.EXPIRED) else ("", TagState.NONE)
+
+
+def _end_of_alias(question: Incoming, now: float) -> float:
+    """When a good disposable address ends, in seconds since 1970."""
+    today = batv.day_of(now)
+    day = int(question.alias.rpartition("@")[0][-9:-6])
+    return (today + (day - today) % 1000 + 1) * float(batv.DAY)
 
 
 def facts_of(
@@ -257,6 +311,8 @@ def facts_of(
         in_grace=_in_grace(ring, question.mailbox.domain, settings, tag, today),
         harvests=answer.harvests,
         guesses_tags=answer.guesses_tags,
+        alias=question.alias_state,
+        alias_is_off=answer.alias_is_off,
         readable=transaction.readable,
         proofs=_TAG_PROOF if tag is TagState.GOOD and Proof.TAG in settings.proof else _NO_PROOF,
     )
@@ -339,6 +395,8 @@ def _records(transaction: Transaction, message: Decision, queue_id: str) -> tupl
     records = []
     for one in transaction.accepted:
         record = _record(one.facts, one.judgements, _carried_out(one.decision, message), queue_id)
+        if one.alias is not None and message.action < Action.TEMPFAIL:
+            record = replace(record, alias=one.alias)
         left_elsewhere = one.facts.report is not None and _left_elsewhere(one.facts, one.settings)
         records.append(replace(record, elsewhere=one.facts.base) if left_elsewhere else record)
     return tuple(records)

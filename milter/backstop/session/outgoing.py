@@ -14,8 +14,8 @@ from backstop.proof import Proof
 from backstop.report import id_of
 from backstop.session.proving import addresses_in
 from backstop.session.questions import Gather, Outgoing, base_of
-from backstop.session.transaction import Transaction
-from backstop.verdict import CONTINUE, ChangeSender, Outcome, Record, Sent, Verb
+from backstop.session.transaction import Transaction, envelope
+from backstop.verdict import CONTINUE, ChangeSender, Outcome, Record, ReplaceRecipient, Sent, Verb
 
 KEPT: Final = frozenset({"message-id", "from"})
 """Header fields whose values are looked at, in lower case."""
@@ -74,7 +74,9 @@ def rcpt(
         expected = gather.expected(recipient_domain)
         tag = batv.parse(recipient, expected.recipient_delimiter)
         if tag is not None:
-            transaction.strip(path, tag.inner, parameters, expected)
+            given = envelope(path, tag.inner, parameters, expected)
+            if given.is_stripped:
+                transaction.replaced.append(ReplaceRecipient(path, given.delivered, parameters))
     return CONTINUE
 
 
@@ -83,7 +85,7 @@ def data(transaction: Transaction, ring: KeyRing, queue_id: str, now: float) -> 
     reason = _why_untagged(transaction, ring)
     if not transaction.goes_outside:
         transaction.remembers = False
-    if reason is None or transaction.strips or transaction.remembers:
+    if reason is None or transaction.replaced or transaction.remembers:
         return CONTINUE
     return Outcome(Verb.ACCEPT, records=_untagged(transaction, reason, queue_id, now))
 
@@ -100,7 +102,7 @@ def end_of_message(
     transaction: Transaction, ring: KeyRing, gather: Gather, queue_id: str, now: float
 ) -> Outcome:
     """Tag the reverse-path, unless the headers show a forward: a tag would vouch for a stranger."""
-    strips = tuple(transaction.strips)
+    strips = tuple(transaction.replaced)
     sent = _sent(transaction, gather) if transaction.remembers else None
     reason = _why_untagged(transaction, ring)
     if reason is None and transaction.forwarded and not transaction.login:

@@ -8,9 +8,12 @@ from typing import Final
 
 from backstop import policy
 from backstop.address import parse
+from backstop.authentication import Authenticity
 from backstop.checks import CHECKS
+from backstop.facts import Need
 from backstop.proof import Proof
 from backstop.report import Report, read
+from backstop.session import origin
 from backstop.session.content import Content
 from backstop.session.questions import Evidence, Gather, Proofs
 from backstop.session.transaction import Accepted, Transaction
@@ -26,15 +29,30 @@ _MAX_FIELD: Final = 2000
 _ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:\"])[^\s<>()\[\],;:\"@]{1,64}@[^\s<>()\[\],;:\"@]{1,255}")
 
 
+def wants_report(transaction: Transaction) -> bool:
+    """Whether the message must be read for what it says of an original."""
+    return any(_wants_report(one) for one in transaction.accepted)
+
+
 def judge_read(transaction: Transaction, content: Content, gather: Gather, now: float) -> None:
     """Judge again, by what the message says, the recipients about whom it had to be read."""
-    sender = transaction.reverse_path
-    report = read(content.message(), sender.path if sender else None)
-    evidence = _evidence(transaction, content, report)
-    proofs = gather.proofs(evidence, now) if _is_worth_asking(evidence) else Proofs()
+    report, proofs = None, Proofs()
+    if wants_report(transaction):
+        sender = transaction.reverse_path
+        report = read(content.message(), sender.path if sender else None)
+        evidence = _evidence(transaction, content, report)
+        if _is_worth_asking(evidence):
+            proofs = gather.proofs(evidence, now)
+    if origin.wants_signatures(transaction):
+        origin.read_signatures(transaction, content, gather, now)
     transaction.accepted = [
-        _judged(one, report, proofs) if one.waiting else one for one in transaction.accepted
+        _judged(one, report, proofs, transaction.authenticity) if one.waiting else one
+        for one in transaction.accepted
     ]
+
+
+def _wants_report(one: Accepted) -> bool:
+    return any(Need.DMARC not in check.needs for check in one.waiting)
 
 
 def addresses_in(texts: Iterable[str]) -> Iterator[str]:
@@ -47,7 +65,7 @@ def addresses_in(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _evidence(transaction: Transaction, content: Content, report: Report) -> Evidence:
-    waiting = [one for one in transaction.accepted if one.waiting]
+    waiting = [one for one in transaction.accepted if _wants_report(one)]
     kinds = frozenset(proof for one in waiting for proof in one.settings.proof)
     returned = report.returned
     ids: tuple[str, ...] = ()
@@ -59,7 +77,7 @@ def _evidence(transaction: Transaction, content: Content, report: Report) -> Evi
         named = _named(content, report)
         pairs = tuple((one.facts.base, address) for one in waiting for address in named)[:MAX_PAIRS]
     block = returned.block if returned and Proof.DKIM in kinds else b""
-    return Evidence(ids, pairs, block)
+    return Evidence(ids, pairs, block, transaction.origin.spent)
 
 
 def _named(content: Content, report: Report) -> tuple[str, ...]:
@@ -76,16 +94,21 @@ def _is_worth_asking(evidence: Evidence) -> bool:
     return bool(evidence.ids or evidence.pairs or evidence.block)
 
 
-def _judged(one: Accepted, report: Report, proofs: Proofs) -> Accepted:
+def _judged(
+    one: Accepted, report: Report | None, proofs: Proofs, authenticity: Authenticity | None
+) -> Accepted:
     facts, settings = one.facts, one.settings
-    found = proofs.found
-    if facts.base in proofs.correspondents:
-        found |= {Proof.CORRESPONDENT}
-    facts = replace(
-        facts,
-        report=report,
-        proofs=facts.proofs | found.intersection(settings.proof),
-        unanswered=proofs.unanswered.intersection(settings.proof),
-    )
+    if report is not None and _wants_report(one):
+        found = proofs.found
+        if facts.base in proofs.correspondents:
+            found |= {Proof.CORRESPONDENT}
+        facts = replace(
+            facts,
+            report=report,
+            proofs=facts.proofs | found.intersection(settings.proof),
+            unanswered=proofs.unanswered.intersection(settings.proof),
+        )
+    if authenticity is not None:
+        facts = replace(facts, dmarc=authenticity.dmarc)
     judgements = policy.judge(CHECKS, facts, settings, one.block)
-    return Accepted(facts, settings, one.block, judgements, policy.decide(judgements))
+    return replace(one, facts=facts, judgements=judgements, decision=policy.decide(judgements))

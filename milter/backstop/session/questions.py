@@ -1,11 +1,14 @@
 """What the session asks outside, and what the outside answers."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from backstop.address import Address, Network, without_extension
+from backstop.authentication import Authenticity, Listing, Spf
 from backstop.batv import KeyRing, Tag, TagState
-from backstop.facts import Existence
+from backstop.dkim_body import BodyCanonicalization
+from backstop.facts import Existence, Need
 from backstop.proof import Proof
 from backstop.settings import Block, DomainSettings
 from backstop.value import value
@@ -21,6 +24,8 @@ class Site:
     relays: tuple[Network, ...]
     originating_daemons: frozenset[str]
     reinjecting_daemons: frozenset[str]
+    authserv_id: str = ""
+    """Who we are in Authentication-Results; empty for none."""
 
 
 @value
@@ -36,7 +41,8 @@ class Known:
 class Incoming:
     """What must be known about a recipient; `known` is what this transaction has read before.
 
-    `counts` is added to limits by whoever asks, once the domain is known to be protected.
+    `counts` is added to limits by whoever asks, once the domain is known to be protected. `alias` is the
+    mailbox where it is a disposable address of ours, folded; else empty.
     """
 
     recipient: Address
@@ -49,6 +55,8 @@ class Incoming:
     known: Known | None
     tag_state: TagState = TagState.NONE
     counts: tuple[Count, ...] = ()
+    alias: str = ""
+    alias_state: TagState = TagState.NONE
 
 
 @value
@@ -66,6 +74,47 @@ class Answer:
     untagged_mail: bool = False
     harvests: bool = False
     guesses_tags: bool = False
+    alias_is_off: bool = False
+
+
+@value
+class Origin:
+    """What is asked about where a message comes from; `helo` and `client` are as the client gave them.
+
+    `spent` is what an earlier answer about the message brought with it: only the outside reads it.
+    """
+
+    client: str
+    helo: str
+    reverse_path: Address
+    needs: frozenset[Need]
+    spent: object = None
+
+
+@value
+class Origins:
+    """What the outside says of a message's origin; None for what was not asked."""
+
+    spf: Spf | None = None
+    client_listing: Listing | None = None
+    sender_listing: Listing | None = None
+    spent: object = None
+
+
+@value
+class Signed:
+    """A message that was read, as far as its signatures cover it.
+
+    `header` is the block as it came, `authors` the values of its fields From, `bodies` the hashes of its
+    body in every canonicalisation that a signature names; none of a body that did not come to its end.
+    """
+
+    header: bytes
+    authors: tuple[bytes, ...]
+    bodies: Mapping[BodyCanonicalization, bytes]
+    reverse_path: Address
+    spf: Spf | None
+    spent: object = None
 
 
 @value
@@ -89,12 +138,14 @@ class Evidence:
     """What is asked about a message that was read.
 
     `ids` were returned or are mentioned, without brackets. `pairs` are recipients, by their base, and the
-    addresses to whom they may have written. `block` is the returned header, empty for none.
+    addresses to whom they may have written. `block` is the returned header, empty for none. `spent` as in
+    `Origin`.
     """
 
     ids: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
     block: bytes
+    spent: object = None
 
 
 @value
@@ -128,6 +179,12 @@ class Gather(Protocol):
 
     def outgoing(self, question: Outgoing, now: float) -> Sending:
         """The settings that tag a sender, and whether a recipient's domain is protected."""
+
+    def origin(self, question: Origin, now: float) -> Origins:
+        """What SPF and the lists say, within what one message may cost."""
+
+    def authenticity(self, question: Signed, now: float) -> Authenticity:
+        """What its signatures and DMARC say of a message."""
 
     def proofs(self, evidence: Evidence, now: float) -> Proofs:
         """What a message's evidence is worth."""

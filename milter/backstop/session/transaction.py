@@ -1,19 +1,31 @@
 """What is known between MAIL and the end of one message."""
 
 from backstop.address import NULL_SENDER, Address
-from backstop.facts import Client, Facts, Role
+from backstop.authentication import Authenticity
+from backstop.facts import Client, Facts, Need, Role
 from backstop.session.content import Content
-from backstop.session.questions import Known
+from backstop.session.questions import Known, Origins
 from backstop.settings import Block, DomainSettings, Strip
 from backstop.value import value
 from backstop.verdict import Check, Decision, Judgement, ReplaceRecipient
 
 
 @value
+class Envelope:
+    """A recipient as the client gave it, and the path it is delivered to: the same, or without its tag."""
+
+    path: str
+    parameters: str
+    delivered: str
+    is_stripped: bool = False
+
+
+@value
 class Accepted:
     """A recipient in a protected domain that was not refused at RCPT.
 
-    `waiting` are the checks that want the message read first.
+    `waiting` are the checks that want the message read first. `alias` is the disposable address it uses, and
+    when that ends (seconds since 1970).
     """
 
     facts: Facts
@@ -21,7 +33,9 @@ class Accepted:
     block: Block | None
     judgements: tuple[Judgement, ...]
     decision: Decision
+    envelope: Envelope
     waiting: tuple[Check, ...] = ()
+    alias: tuple[str, float] | None = None
 
 
 class Transaction:
@@ -29,31 +43,43 @@ class Transaction:
 
     __slots__ = (
         "accepted",
+        "asked",
+        "authenticity",
         "author",
         "client",
         "content",
         "exempt_destination",
         "forwarded",
         "goes_outside",
+        "helo",
         "in_doubt",
         "known",
         "login",
         "marks",
         "message_id",
+        "origin",
         "others",
         "readable",
         "readers",
         "remembers",
+        "replaced",
+        "results",
         "reverse_path",
         "role",
         "sender_is_known",
         "sender_settings",
-        "strips",
+        "shows_results",
         "to_be_read",
     )
 
     def __init__(
-        self, client: Client, reverse_path: Address | None, login: str, *, readable: bool = False
+        self,
+        client: Client,
+        reverse_path: Address | None,
+        login: str,
+        *,
+        helo: str = "",
+        readable: bool = False,
     ) -> None:
         self.client = client
         self.reverse_path = reverse_path
@@ -70,7 +96,17 @@ class Transaction:
         """A bounce has its one recipient about whom more is to be decided."""
         self.marks = 0
         """Headers that look like ours."""
-        self.strips: list[ReplaceRecipient] = []
+        self.replaced: list[ReplaceRecipient] = []
+        """Recipients of outgoing mail without their tag."""
+        self.helo = helo
+        self.origin = Origins()
+        """Where it comes from, as far as was asked: `asked` says what was."""
+        self.asked: frozenset[Need] = frozenset()
+        self.authenticity: Authenticity | None = None
+        self.shows_results = False
+        """A field Authentication-Results of ours says what was found."""
+        self.results: list[bool] = []
+        """Fields Authentication-Results, from the top: whether they pretend to be ours."""
         self.sender_is_known = False
         self.sender_settings: DomainSettings | None = None
         self.goes_outside = False
@@ -100,7 +136,9 @@ class Transaction:
         """The domain of the reverse-path; empty for the null sender and for what is no address."""
         return self.reverse_path.domain if self.reverse_path else ""
 
-    def strip(self, path: str, mailbox: Address, parameters: str, settings: DomainSettings) -> None:
-        """Deliver to the mailbox without its tag, where that is the milter's task."""
-        if settings.strip is Strip.MILTER and mailbox.is_plain:
-            self.strips.append(ReplaceRecipient(path, mailbox.path, parameters))
+
+def envelope(path: str, mailbox: Address | None, parameters: str, settings: DomainSettings) -> Envelope:
+    """A recipient, its tag taken off where that is the milter's task; `mailbox` is None without a tag."""
+    if mailbox is not None and settings.strip is Strip.MILTER and mailbox.is_plain:
+        return Envelope(path, parameters, mailbox.path, is_stripped=True)
+    return Envelope(path, parameters, path)
