@@ -18,13 +18,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from backstop.adapters.lmdb_file import LmdbFile
-from backstop.adapters.postfix_keys import Keys
-from backstop.adapters.source_health import Health
+from backstop.adapters.postfix_keys import KNOWS_NOBODY, Keys
 from backstop.facts import Existence
 
 PROCESSES: Final = 4
@@ -49,9 +47,7 @@ _HARMLESS = re.compile(
 )
 
 
-def open_table(
-    table: str, on_trouble: Callable[[str], None], config_directory: str = "", path: str = os.defpath
-) -> "LmdbFile | PostfixMap":
+def open_table(table: str, config_directory: str = "", path: str = os.defpath) -> "LmdbFile | PostfixMap":
     """The source for a table as Postfix writes it. LMDB files are read directly where the module lmdb is.
 
     `path` is where postmap is looked for when it is not at /usr/sbin; `config_directory` where its main.cf
@@ -59,8 +55,8 @@ def open_table(
     """
     kind, _, name = table.partition(":")
     if kind == "lmdb" and name.startswith("/") and importlib.util.find_spec("lmdb"):
-        return LmdbFile(name, on_trouble)
-    return PostfixMap(table, on_trouble, config_directory, path)
+        return LmdbFile(name)
+    return PostfixMap(table, config_directory, path)
 
 
 class PostfixMap:
@@ -69,28 +65,23 @@ class PostfixMap:
     def __init__(
         self,
         table: str,
-        on_trouble: Callable[[str], None],
         config_directory: str = "",
         path: str = os.defpath,
     ) -> None:
         self._table = table
         self._config_directory = config_directory
         self._path = path
-        self._health = Health(f"postfix:{table}", on_trouble)
+        self.trouble = ""
+        """What is wrong, for a person; empty when the last answer was a clear word."""
         self._turns = threading.BoundedSemaphore(PROCESSES)
         self._peopled_until = 0.0
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong, for a person."""
-        return self._health.trouble
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:
         """Whether one address exists."""
         try:
             return self._judge(Keys.of(local, domain), deadline)
         except _NoAnswer as reason:
-            self._health.ill(str(reason))
+            self.trouble = str(reason)
             return Existence.UNKNOWN
 
     def close(self) -> None:
@@ -107,8 +98,7 @@ class PostfixMap:
             self._see_that_it_is_not_empty(deadline)
         else:
             self._peopled_until = time.monotonic() + PEOPLED_SECONDS
-        if not said.complaint:  # who is there is believed in spite of one, and it stays a trouble
-            self._health.well()
+        self.trouble = said.complaint  # who is there is believed in spite of it
         return existence
 
     def _see_that_it_is_not_empty(self, deadline: float) -> None:
@@ -116,9 +106,7 @@ class PostfixMap:
             return
         said = self._run(("-s",), None, deadline)
         if not said.output:
-            raise _NoAnswer(
-                said.complaint or "it is empty, so it is not believed that somebody does not exist"
-            )
+            raise _NoAnswer(said.complaint or f"{self._table} {KNOWS_NOBODY}")
         self._peopled_until = time.monotonic() + PEOPLED_SECONDS
 
     def _run(self, options: tuple[str, ...], asked: str | None, deadline: float) -> "_Said":
