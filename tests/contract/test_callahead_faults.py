@@ -6,10 +6,14 @@ import subprocess
 import sys
 import threading
 import time
+from socket import AF_INET
 
 import pytest
 
 from backstop.adapters.callahead import Callahead, Options, Target
+from backstop.adapters.callahead_names import InTime, Place
+from backstop.adapters.callahead_session import Session
+from backstop.adapters.callahead_target import NULL_PATH, Path
 from backstop.facts import Existence
 from tests.harness.callahead_target import (
     CLOSE,
@@ -222,6 +226,47 @@ def test_a_host_without_address_says_nothing():
     assert source.ask("ann", "example.com", deadline) is Existence.UNKNOWN
     assert time.monotonic() < deadline + SLACK
     assert "no-such-host.invalid" in source.trouble
+
+
+def test_a_name_server_that_hangs_holds_one_thread_and_nobody_longer_than_he_may_wait():
+    goes_on = threading.Event()
+    begun: list[int] = []
+
+    def search() -> str:
+        begun.append(1)
+        goes_on.wait(10)
+        return "found"
+
+    names = InTime(search)
+    for _ in range(3):
+        deadline = time.monotonic() + 0.05
+        assert names.result(deadline) is None
+        assert time.monotonic() < deadline + SLACK
+    assert len(begun) == 1
+    goes_on.set()
+    assert names.result(time.monotonic() + 5) == "found"
+
+
+def test_the_next_address_is_tried_where_nobody_is_at_the_first():
+    """`localhost` is ::1 first on most hosts, where nothing listens here."""
+    with CallaheadTarget(users("ann@example.com")) as target:
+        assert asked(source_for(target.port, host="localhost")) is Existence.EXISTS
+
+
+def test_each_address_has_its_share_of_the_time():
+    with Backlog() as hanging, CallaheadTarget() as target:
+        there = [Place(AF_INET, ("127.0.0.1", port)) for port in (hanging.port, target.port)]
+        deadline = time.monotonic() + PATIENCE
+        next_hop = Target("127.0.0.1", target.port)
+        with Session(next_hop, there, "edge.example", deadline, with_tls=False) as session:
+            assert session.ask(NULL_PATH, Path("ann@example.com", True)).code == 250
+
+
+def test_without_a_name_for_ehlo_it_says_this_hosts_own():
+    with CallaheadTarget(users("ann@example.com")) as target:
+        source = source_for(target.port, helo="", timeout=30.0)
+        assert source.ask("ann", "example.com", time.monotonic() + 30) is Existence.EXISTS
+        assert len(target.lines[0].split()) == 2
 
 
 _WATCHED = """

@@ -11,11 +11,13 @@ import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from backstop.adapters.callahead_domains import POSTMASTER, Domains, Takes
+from backstop.adapters.callahead_names import InTime, places
 from backstop.adapters.callahead_replies import Meaning, TargetReply, meaning
-from backstop.adapters.callahead_session import HostNames, Session, TlsFailed, Unasked
+from backstop.adapters.callahead_session import Session, TlsFailed, Unasked
 from backstop.adapters.callahead_target import NULL_PATH, Options, Path, Target, parse_target, path_of
 from backstop.address import parse
 from backstop.facts import Existence
@@ -72,8 +74,11 @@ class Callahead:
         self._options = options
         self._clock = clock
         self._sender = _sender_path(options.sender)
-        self._helo = _helo_name(options.helo)
-        self._names = HostNames(target)
+        if not (options.helo.isascii() and options.helo.isprintable() and " " not in options.helo):
+            raise ValueError(f'"{options.helo}" is no name for EHLO')
+        self._helo = options.helo
+        self._own_name = InTime(socket.getfqdn)
+        self._places = InTime(partial(places, target))
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(options.connections)
         self._asked: deque[float] = deque(maxlen=options.questions)
@@ -187,8 +192,13 @@ class Callahead:
             return self._asked_in_session(key, recipient, deadline, with_tls=False)
 
     def _asked_in_session(self, key: _Key, recipient: Path, deadline: float, *, with_tls: bool) -> Found:
-        places = self._names.places(deadline)
-        with Session(self._target, places, self._helo, deadline, with_tls=with_tls) as session:
+        there = self._places.result(deadline)
+        if there is None or not there.found:
+            raise Unasked(
+                there.fault if there else f"the address of {self._target.host} was not found in time"
+            )
+        helo = self._said_helo(deadline)
+        with Session(self._target, there.found, helo, deadline, with_tls=with_tls) as session:
             reply = session.ask(self._sender, recipient)
             options = self._options
             match meaning(reply):
@@ -202,6 +212,14 @@ class Callahead:
                     return Found(Existence.ANYBODY, reply.shown, options.anybody_seconds)
                 case Meaning.TEMPORARY | Meaning.REFUSED:
                     return self._unknown(reply.shown)
+
+    def _said_helo(self, deadline: float) -> str:
+        if not self._helo:
+            name = self._own_name.result(deadline - (deadline - time.monotonic()) / 2)
+            if name is None:
+                return socket.gethostname()
+            self._helo = name
+        return self._helo
 
     def _after_accepting(self, session: Session, key: _Key, reply: TargetReply) -> Found:
         """It exists, unless a name that cannot exist is taken as well."""
@@ -290,10 +308,3 @@ def _sender_path(text: str) -> Path:
     if path is None:
         raise ValueError(f'"{text}" is no address that the next hop could be asked from')
     return path
-
-
-def _helo_name(text: str) -> str:
-    name = text or socket.getfqdn() or "localhost"
-    if text and not (text.isascii() and text.isprintable() and " " not in text):
-        raise ValueError(f'"{text}" is no name for EHLO')
-    return name

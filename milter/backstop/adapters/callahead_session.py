@@ -9,23 +9,18 @@ import contextlib
 import smtplib
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from backstop.adapters.callahead_names import Place
 from backstop.adapters.callahead_replies import BadReply, ReplyReader, TargetReply
 from backstop.adapters.callahead_target import Path, Target
 from backstop.plain import plain
 
-MAX_ADDRESSES: Final = 4
-"""Of the next hop's addresses, so many are tried."""
-
 FAREWELL_SECONDS: Final = 0.5
 """How long the reply to QUIT is waited for, at most."""
-
-_Place = tuple[socket.AddressFamily, Any]
 
 
 class Unasked(Exception):
@@ -36,47 +31,6 @@ class TlsFailed(Unasked):
     """STARTTLS was offered, and no TLS came of it."""
 
 
-class HostNames:
-    """Finds the addresses of the next hop, in bounded time although `getaddrinfo` knows no deadline.
-
-    The question that takes too long goes on by itself, and whoever asks next waits for that one.
-    """
-
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._lock = threading.Lock()
-        self._search: _Search | None = None
-
-    def places(self, deadline: float) -> Sequence[_Place]:
-        """Where to connect to, best first; raises Unasked."""
-        with self._lock:
-            if self._search is None or self._search.ended.is_set():
-                self._search = _Search(self._target)
-            search = self._search
-        if not search.ended.wait(max(deadline - time.monotonic(), 0)):
-            raise Unasked(f"the address of {self._target.host} was not found in time")
-        if not search.places:
-            raise Unasked(f"{self._target.host} has no address: {search.fault}")
-        return search.places
-
-
-class _Search:
-    def __init__(self, target: Target) -> None:
-        self.ended = threading.Event()
-        self.places: Sequence[_Place] = ()
-        self.fault = "none was found"
-        threading.Thread(target=self._run, args=(target,), daemon=True).start()
-
-    def _run(self, target: Target) -> None:
-        try:
-            found = socket.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
-            self.places = [(family, place) for family, _, _, _, place in found][:MAX_ADDRESSES]
-        except (OSError, UnicodeError) as error:
-            self.fault = plain(str(error))
-        finally:
-            self.ended.set()
-
-
 class Session:
     """An open session, in which recipients are asked about one after the other.
 
@@ -85,7 +39,7 @@ class Session:
     """
 
     def __init__(
-        self, target: Target, places: Sequence[_Place], helo: str, deadline: float, *, with_tls: bool
+        self, target: Target, places: Sequence[Place], helo: str, deadline: float, *, with_tls: bool
     ) -> None:
         self._target = target
         self._places = places
@@ -235,14 +189,14 @@ class _Link(smtplib.SMTP):
         return self.sock
 
 
-def _connected(places: Sequence[_Place], deadline: float) -> socket.socket:
+def _connected(places: Sequence[Place], deadline: float) -> socket.socket:
     fault: OSError = TimeoutError()
-    for number, (family, place) in enumerate(places):
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    for number, place in enumerate(places):
+        sock = socket.socket(place.family, socket.SOCK_STREAM)
         try:
             # Each address has its share: the first may be one that nobody answers at.
             sock.settimeout(_left(deadline) / (len(places) - number))
-            sock.connect(place)
+            sock.connect(place.address)
         except OSError as error:
             sock.close()
             fault = error
