@@ -72,7 +72,7 @@ def _whole_host(request: pytest.FixtureRequest) -> Iterator[Examined]:
 def host(_whole_host: Examined) -> Examined:
     with _whole_host.redis.client() as client:
         client.flushall()
-        client.config_set("appendonly", "yes")
+        client.config_set("save", "3600 1")
     return _whole_host
 
 

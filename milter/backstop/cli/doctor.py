@@ -113,7 +113,7 @@ def _surroundings(arguments: argparse.Namespace) -> "Surroundings":
         toggles=toggles,
         away=away,
         domains=_chosen(config, domains, arguments.domains) if arguments.domains else domains,
-        server=_server(arguments.server) if arguments.server else mail_server(postfix),
+        server=mail_server(postfix) if arguments.server is None else _server(arguments.server),
         postfix=postfix,
     )
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from backstop.adapters.redis_store import ReplyError, pack
+from backstop.adapters.redis_store import Reply, ReplyError, pack
 from backstop.cli.examinations.finding import Examination, Finding, fine, unknown, wrong
 from backstop.cli.examinations.surroundings import Surroundings
 from backstop.cli.output import CommandFailed
-from backstop.cli.store import pairs, text
+from backstop.cli.store import Toggles, pairs, text
 
 _OWN: Final = "the shipped backstop-redis.service is a server of Backstop's own that keeps everything"
 
@@ -22,11 +22,7 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
             f"start it, or mend `store` in {surroundings.config.path}; `redis-cli ping` should say PONG",
         )
         return
-    try:
-        info, settings = _read(surroundings)
-    except CommandFailed as failure:
-        yield unknown("store", f"{surroundings.toggles}: {failure}")
-        return
+    info, settings = _information(surroundings), pairs(_asked(surroundings, "CONFIG", "GET", "save"))
     if not info:
         yield unknown(
             "store",
@@ -42,11 +38,21 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
     yield from findings
 
 
-def _read(surroundings: Surroundings) -> tuple[dict[str, str], dict[str, str]]:
-    said, kept = surroundings.toggles.ask(pack("INFO"), pack("CONFIG", "GET", "save"))
-    lines = () if isinstance(said, ReplyError) else text(said).splitlines()
-    info = dict(line.split(":", 1) for line in lines if ":" in line)
-    return info, {} if isinstance(kept, ReplyError) else pairs(kept)
+def _information(surroundings: Surroundings) -> dict[str, str]:
+    lines = text(_asked(surroundings, "INFO")).splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def _asked(surroundings: Surroundings, *words: str) -> Reply:
+    """The reply to a command that the daemon never gives, and that its user may have no right to."""
+    toggles = Toggles(surroundings.config)  # a refusal ends the connection: not the one of the others
+    try:
+        (reply,) = toggles.ask(pack(*words))
+    except CommandFailed:
+        return None
+    finally:
+        toggles.close()
+    return None if isinstance(reply, ReplyError) else reply
 
 
 def _evicts(info: Mapping[str, str]) -> Iterator[Finding]:

@@ -47,9 +47,10 @@ class Surroundings:
 
     def effective(self, domain: str) -> Effective:
         """A domain's settings as they hold now, by the file alone where the store does not answer."""
-        if self.away:
-            return effective.by_file(self.config, domain)
-        return effective.read(self.config, self.toggles, domain)
+        if not self.away:
+            with contextlib.suppress(CommandFailed):
+                return effective.read(self.config, self.toggles, domain)
+        return effective.by_file(self.config, domain)
 
 
 def mail_server(postfix: Postfix | None) -> MailServer:
