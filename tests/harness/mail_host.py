@@ -32,10 +32,15 @@ DOMAINS = ("our.test", "virt.test", "relay.test")
 """Those of `Site` that this host protects."""
 
 
+NO_RESOLVER = "127.0.0.1:1"
+"""Nobody is there: no test asks the world."""
+
+
 class MailHost:
     """Everything together. `settings` are lines of `[defaults]`, `top` lines before it.
 
-    `actions` are those of [defaults], `proof` names its kinds; grace is off, because every key is new.
+    `actions` are those of [defaults], `proof` names its kinds, `resolver` is the one name server; grace is
+    off, because every key is new.
     """
 
     def __init__(
@@ -48,8 +53,10 @@ class MailHost:
         site: Site | None = None,
         workers: int = 2,
         proof: Sequence[str] = ("tag",),
+        resolver: str = NO_RESOLVER,
     ) -> None:
         self.form = form
+        self._resolver = resolver
         self._proof = tuple(proof)
         self.folder = scratch()
         self.stack = contextlib.ExitStack()
@@ -111,7 +118,7 @@ class MailHost:
             f'state_directory = "{self.daemon.folder}"',
             f'keys = "{self.keys}"',
             f'dkim_keys = "{self.dkim_keys}"',
-            'resolver = ["127.0.0.1:1"]',  # nobody is there: no test asks the world
+            f'resolver = ["{self._resolver}"]',
             f"domains = [{domains}]",
             *self._top,
             "[defaults]",
