@@ -2,17 +2,22 @@
 
 import argparse
 import re
+import tomllib
 from dataclasses import fields
 
 import pytest
 
 from backstop.adapters import redis_names
+from backstop.adapters.callahead_target import Options
+from backstop.adapters.ldap_directory import LdapOptions
+from backstop.adapters.sql_database import SqlOptions
 from backstop.checks import CHECKS
 from backstop.cli import _parser
 from backstop.cli.effective import written
 from backstop.config.reader import DEFAULTS, DOMAIN_NAMES, TOP_NAMES
+from backstop.config.sources import CALLAHEAD, READERS
 from backstop.session import Untagged
-from backstop.settings import PARSERS, Action, DomainSettings, Limits
+from backstop.settings import PARSERS, Action, DomainSettings, Limits, SourceKind
 from tests.harness.servers import ROOT
 
 PAGE = (ROOT / "docs" / "reference.md").read_text()
@@ -35,7 +40,8 @@ def commands(parser, words=()):
 COMMANDS = dict(commands(_parser(["setup"])))
 
 
-SINGLE = [name for name in TOP_NAMES if name not in ("limits", "lists", "defaults", "domain")]
+TABLES = ("callahead", "ldap", "sql")
+SINGLE = [name for name in TOP_NAMES if name not in ("limits", "lists", *TABLES, "defaults", "domain")]
 
 
 @pytest.mark.parametrize("name", [*SINGLE, *DOMAIN_NAMES])
@@ -98,3 +104,30 @@ def test_every_command_is_named_with_its_options(name):
     for action in COMMANDS[name]._actions:
         long = [option for option in action.option_strings if option.startswith("--")]
         assert not long or long[-1] == "--help" or long[-1] in section, (name, long)
+
+
+def section(heading):
+    """The text below a heading, up to the next one."""
+    return re.split(r"^#+ ", PAGE[PAGE.index(heading) + len(heading) :], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("name", CALLAHEAD)
+def test_the_default_of_an_option_of_callahead(name):
+    value = getattr(Options(), name)
+    shown = f'"{value:.0f}s"' if isinstance(value, float) else f'"{value}"' if value == "" else str(value)
+    assert f"| `{name}` | `{shown}` |" in section("#### `[callahead]`")
+
+
+@pytest.mark.parametrize(("kind", "options"), [("ldap", LdapOptions), ("sql", SqlOptions)])
+def test_the_options_of_a_directory_and_of_a_database(kind, options):
+    """The example is what the reader takes, and names every option."""
+    example = re.search(r"```toml\n(.*?)```", section(f"#### `[{kind}.NAME]`"), re.DOTALL)
+    (table,) = tomllib.loads(example[1])[kind].values()
+    READERS[kind](table)
+    given = {**table, **table.get("connect", {})}
+    assert {field.name for field in fields(options)} <= set(given)
+
+
+@pytest.mark.parametrize("kind", SourceKind)
+def test_every_kind_of_source_has_a_row(kind):
+    assert f'| `"{kind.value}' in section("### Recipient sources")

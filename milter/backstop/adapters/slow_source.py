@@ -1,8 +1,9 @@
 """Recipient sources that take their time: what they promise, and what is kept of their answers.
 
 They are asked in a process of their own (`adapters.asker_client`), where waiting, programs and connections
-hurt nobody. Answers are kept there for all workers: long that somebody exists, a short time that nobody does,
-and that nobody knew for seconds only, so that a crowd does not press on a source that is down.
+hurt nobody. Answers are kept there for all workers: that somebody exists for minutes, and for a day while
+the source cannot be asked again; that nobody does for a minute; that nobody could say for seconds, so that a
+crowd does not press on a source that is down.
 """
 
 import threading
@@ -21,12 +22,15 @@ MAX_KEY: Final = 320
 """Characters of an address whose answer is kept; a longer one is nobody's."""
 
 SECONDS: Final[Mapping[Existence, float]] = {
-    Existence.EXISTS: 3600.0,
+    Existence.EXISTS: 900.0,
     Existence.ANYBODY: 300.0,
     Existence.MISSING: 60.0,
     Existence.UNKNOWN: 3.0,
 }
 """For how long an answer is kept."""
+
+STALE_SECONDS: Final = 86_400.0
+"""For how long it is believed that somebody exists, while the source cannot say."""
 
 NOTHING_KEPT: Final[Mapping[Existence, float]] = {}
 
@@ -35,8 +39,8 @@ class SlowSource(Protocol):
     """Knows which recipients exist, after a while.
 
     `ask` never raises, and any number of threads call it. `local` is folded and without its tag; `deadline`
-    is by time.monotonic(). UNKNOWN stands for everything that is no clear word. `trouble` says why the last
-    answer was UNKNOWN, and is empty while there is nothing to say.
+    is by time.monotonic(). UNKNOWN stands for everything that is no clear word. `trouble` says what is wrong
+    with the source, and is empty while nothing is.
     """
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:
@@ -51,6 +55,7 @@ class SlowSource(Protocol):
 class _Kept:
     existence: Existence
     until: float
+    stale_until: float
 
 
 class KeptAnswers:
@@ -90,16 +95,21 @@ class KeptAnswers:
         if known is not None:
             return known
         existence = self._source.ask(local, domain, deadline)
-        if len(local) + len(domain) <= MAX_KEY and existence in self._seconds:
-            self._keep((local, domain), existence)
-        return existence
-
-    def _keep(self, key: tuple[str, str], existence: Existence) -> None:
-        kept = _Kept(existence, self._clock() + self._seconds[existence])
+        if len(local) + len(domain) > MAX_KEY or existence not in self._seconds:
+            return existence
         with self._lock:
-            self._there.pop(key, None)
-            self._others.pop(key, None)
-            answers = self._there if existence is Existence.EXISTS else self._others
-            answers[key] = kept
-            while len(answers) > self._most:
-                answers.popitem(last=False)
+            return self._keep((local, domain), existence)
+
+    def _keep(self, key: tuple[str, str], existence: Existence) -> Existence:
+        """What is answered: what the source said, or what it said before it knew no more."""
+        now = self._clock()
+        until, stale_until = now + self._seconds[existence], now + STALE_SECONDS
+        before = self._there.pop(key, None)
+        self._others.pop(key, None)
+        if existence is Existence.UNKNOWN and before is not None and now < before.stale_until:
+            existence, stale_until = Existence.EXISTS, before.stale_until
+        answers = self._there if existence is Existence.EXISTS else self._others
+        answers[key] = _Kept(existence, until, stale_until)
+        while len(answers) > self._most:
+            answers.popitem(last=False)
+        return existence

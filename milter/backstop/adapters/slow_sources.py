@@ -4,16 +4,20 @@ Whoever holds this waits for the sources: the asker for all workers, a command f
 """
 
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING
 
 from backstop.adapters.asker_client import Question
 from backstop.adapters.callahead_target import Options, parse_target
-from backstop.adapters.slow_source import NOTHING_KEPT, KeptAnswers
+from backstop.adapters.slow_source import NOTHING_KEPT, SECONDS, KeptAnswers
 from backstop.facts import Existence
 from backstop.settings import SourceKind, SourceName
+
+if TYPE_CHECKING:
+    from backstop.adapters.ldap_directory import LdapOptions
+    from backstop.adapters.sql_database import SqlOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class SlowOptions:
     """How slow sources are asked: what the configuration file says of them beside their names."""
 
     callahead: Options = Options()  # noqa: RUF009 - it is never changed
+    ldap: "Mapping[str, LdapOptions]" = field(default_factory=dict)
+    sql: "Mapping[str, SqlOptions]" = field(default_factory=dict)
 
 
 def open_source(name: SourceName, options: SlowOptions) -> KeptAnswers:
@@ -29,19 +35,31 @@ def open_source(name: SourceName, options: SlowOptions) -> KeptAnswers:
         case SourceKind.CALLAHEAD:
             from backstop.adapters.callahead import Callahead  # noqa: PLC0415
 
+            # It keeps its answers itself, and asks no more often than it may.
             return KeptAnswers(Callahead(parse_target(name.argument), options.callahead), NOTHING_KEPT)
+        case SourceKind.POSTFIX:
+            from backstop.adapters.lmdb_file import LmdbFile  # noqa: PLC0415
+            from backstop.adapters.postfix_map import open_table  # noqa: PLC0415
+
+            table = open_table(name.argument)
+            return KeptAnswers(table, NOTHING_KEPT if isinstance(table, LmdbFile) else SECONDS)
+        case SourceKind.LDAP:
+            from backstop.adapters.ldap_directory import LdapDirectory  # noqa: PLC0415
+
+            return KeptAnswers(LdapDirectory(options.ldap[name.argument]))
+        case SourceKind.SQL:
+            from backstop.adapters.sql_database import SqlDatabase  # noqa: PLC0415
+
+            return KeptAnswers(SqlDatabase(options.sql[name.argument]))
         case _:
             raise AssertionError(f"{name} does not take its time")
-
-
-UNCLEAR: Final = "it gave no clear answer"
 
 
 class SlowSources:
     """Asks sources by their names, as `asker_client.Asking`; any number of threads may.
 
     `open_source` makes a source. `on_answer` is told of each answer whose it was, and what is wrong with the
-    source: nothing, where it knew.
+    source; nothing, where it knows.
     """
 
     def __init__(
@@ -77,13 +95,13 @@ class SlowSources:
             existence = source.ask(local, question.domain, question.deadline)
             if existence is not Existence.MISSING:
                 break
-        trouble = source.trouble or UNCLEAR if existence is Existence.UNKNOWN else ""
-        self._on_answer(question.source, trouble)
+        self._on_answer(question.source, source.trouble)
         return existence
 
     def _source(self, name: str) -> KeptAnswers | None:
-        if name not in self._names:  # no more than the configuration names
-            return None
+        source = self._opened.get(name)
+        if source is not None or name not in self._names:  # no more than the configuration names
+            return source
         with self._lock:
             if name not in self._opened:
                 self._opened[name] = self._open(self._names[name])

@@ -180,6 +180,8 @@ def ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[s
     existence = source.existence(domain, locals_, replies, time.time(), time.monotonic() + PATIENCE)
     if existence.name == "UNKNOWN" and not troubles and replies:
         troubles.append("the set is missing, empty or no set: it knows nobody")
+    if existence.name == "UNKNOWN" and not troubles:
+        troubles.append("it gave no clear answer")
     return SourceAnswer(str(name), existence, "; ".join(troubles))
 
 

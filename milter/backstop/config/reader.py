@@ -8,10 +8,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
+from backstop.adapters.callahead_target import Options
 from backstop.adapters.slow_sources import SlowOptions
 from backstop.batv import KeyRing, TagForm
 from backstop.checks import CHECKS
-from backstop.config import values
+from backstop.config import sources, values
 from backstop.config.model import Config, Layer, LogAddresses, Origin
 from backstop.keyfile import KeyFileError
 from backstop.keyfile import load as load_ring
@@ -24,6 +25,7 @@ from backstop.settings import (
     DomainSettings,
     Limits,
     ListOf,
+    SourceName,
     parse_action,
     parse_limit,
 )
@@ -49,7 +51,18 @@ DEFAULTS: Final[Mapping[str, Any]] = MappingProxyType(
 )
 """What holds where the top of the file says nothing."""
 
-TOP_NAMES: Final = (*DEFAULTS, "keys", "domains", "limits", "lists", "defaults", "domain")
+TOP_NAMES: Final = (
+    *DEFAULTS,
+    "keys",
+    "domains",
+    "limits",
+    "lists",
+    "callahead",
+    "ldap",
+    "sql",
+    "defaults",
+    "domain",
+)
 MAX_LISTS: Final = 50
 """DNS lists: each is one question more about a message."""
 
@@ -81,6 +94,7 @@ class Reader:
         self._untold = 0
         self._origins: dict[tuple[str, str], Origin] = {}
         self._places: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._slow = SlowOptions()
 
     def config(self) -> Config | None:
         """The configuration; None where there are faults."""
@@ -93,6 +107,7 @@ class Reader:
         resolver = tuple(entry.value for entry in self._entries(top, "resolver", values.name_server))
         limits = self._limits(top.get("limits", {}))
         lists = self._lists(top.get("lists", {}))
+        self._slow = self._slow_options(top)
         base = DomainSettings(tag_form=TagForm.PRVS, actions=default_actions(CHECKS))
         defaults = self._settings(_ANY_DOMAIN, top.get("defaults", {}), base, ("defaults",))
         by_domain = self._by_domain(top.get("domain", {}), domains, defaults)
@@ -106,7 +121,7 @@ class Reader:
             ring=ring,
             site=replace(site, ring=ring),
             limits=limits,
-            slow=SlowOptions(),
+            slow=self._slow,
             resolver=resolver,
             lists=lists,
             domains=tuple(domains),
@@ -213,6 +228,36 @@ class Reader:
                 found[one.zone, one.of] = one
         return tuple(found.values())
 
+    def _slow_options(self, top: Mapping[str, Any]) -> SlowOptions:
+        place = "callahead"
+        known = self._known(top.get(place, {}), tuple(sources.CALLAHEAD), (place,))
+        found = {
+            name: self._value(sources.CALLAHEAD[name], value, (place, name)) for name, value in known.items()
+        }
+        return SlowOptions(
+            callahead=replace(Options(), **{name: one for name, one in found.items() if one is not None}),
+            ldap=self._named_tables(top, "ldap"),
+            sql=self._named_tables(top, "sql"),
+        )
+
+    def _named_tables(self, top: Mapping[str, Any], kind: str) -> dict[str, Any]:
+        """The tables [ldap.NAME] or [sql.NAME]."""
+        tables = top.get(kind, {})
+        if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+            self._fault((kind,), f"each of them has a heading with a name of its own: [{kind}.name]")
+            return {}
+        found = {}
+        for name, table in tables.items():
+            if not sources.is_table_name(name):
+                self._fault((kind, name), f"a name of letters, digits, - and _ is wanted: [{kind}.name]")
+                continue
+            try:
+                found[name] = sources.READERS[kind](table)
+            except ValueError as error:
+                option, _, text = str(error).partition(": ")
+                self._fault((kind, name, option), text)
+        return found
+
     def _ring(self, top: Mapping[str, Any], path: Path | None) -> KeyRing:
         if "keys" not in top:
             self._fault((), 'the key file is missing; write keys = "/etc/backstop/keys.toml"', "keys")
@@ -280,12 +325,26 @@ class Reader:
             value = self._value(parser, known[name], (*place, name))
             if value is not None or name in ("grace", "grace_since", "copy_to"):
                 changed[name] = value
+            if name == "recipients":
+                self._check_sources(value or (), (*place, name))
         if "actions" in known:
             changed["actions"] = {
                 **base.actions,
                 **self._actions(domain, known["actions"], (*place, "actions")),
             }
         return replace(base, **changed)
+
+    def _check_sources(self, names: Sequence[SourceName], place: tuple[str, ...]) -> None:
+        """Whether what a source needs is there."""
+        for number, name in enumerate(names):
+            kind = name.kind.value
+            tables = self._file.values.get(kind, {})
+            if kind in sources.READERS and not (isinstance(tables, dict) and name.argument in tables):
+                text = f'there is no [{kind}.{name.argument}] in this file, which "{name}" means'
+            else:
+                text = sources.lack(name, self._slow)
+            if text:
+                self._fault((*place, number), text, dotted(place))
 
     def _actions(self, domain: str, table: Any, place: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(table, dict):
