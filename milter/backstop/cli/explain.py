@@ -151,9 +151,8 @@ class _Story:
 
     def rcpt(self, path: str) -> None:
         """One more recipient, unless the mail server would know better."""
-        case = self._case(path)
         outcome = self._session.rcpt(path, "", self._now, QUEUE_ID)
-        self._recipients.append((path, case, outcome))
+        self._recipients.append((path, self._case(path), outcome))
 
     def end(self, headers: list[tuple[str, bytes]], body: bytes) -> None:
         """DATA, and where that is not the last word the message and its end."""
@@ -203,7 +202,7 @@ class _Story:
                 facts = case.facts if is_refused else accepted.get(case.facts.recipient, case.facts)
                 known = replace(case, facts=facts)
                 unread = why_unread(
-                    facts, case.settings, is_refused=is_refused, would_read=bool(known.waiting)
+                    facts, case.settings, is_refused=is_refused, would_read=known.awaits_proof
                 )
                 sought = kinds_sought(facts, case.settings, self._gather, unread, self._now)
                 known = replace(known, sought=tuple(sought), unread=unread)
@@ -300,7 +299,7 @@ class _Story:
         from backstop.cli import effective
         from backstop.cli.explained import Case
         from backstop.facts import Role
-        from backstop.session import incoming
+        from backstop.session import incoming, origin
 
         transaction = self._session.transaction
         recipient = parse(path)
@@ -312,6 +311,9 @@ class _Story:
             return None
         question, answer = asked
         facts = incoming.facts_of(transaction, ring, self._gather, question, answer, day_of(self._now))
+        # What the session has asked, and nothing more.
+        needs = origin.wanted(facts, answer.known.settings) & transaction.asked
+        facts = origin.ask(transaction, self._gather, facts, needs, self._now)
         if self._toggles is None:
             found = effective.by_file(self._config, domain)
         else:

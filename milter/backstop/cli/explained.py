@@ -12,7 +12,7 @@ from backstop.batv import TagState
 from backstop.checks import CHECKS
 from backstop.cli.effective import ACTIONS, Effective
 from backstop.cli.sought import Sought
-from backstop.facts import Existence, Facts, Role
+from backstop.facts import Existence, Facts, Need, Role
 from backstop.proof import Proof, words
 from backstop.settings import Action, Block, DomainSettings, NothingReturned, SourceKind
 from backstop.verdict import NOTHING, Check, Decision, Result, UnderBlock
@@ -65,9 +65,15 @@ class Case:
     @property
     def waiting(self) -> tuple[Check, ...]:
         """The checks that would have their last word once the message was read, where it was not."""
-        if self.facts.report is not None:
-            return ()
-        return policy.waiting(CHECKS, self.facts, self.settings, self.block)
+        facts = self.facts
+        unread = facts.dmarc is None, facts.report is None
+        waiting = policy.waiting(CHECKS, facts, self.settings, self.block)
+        return tuple(check for check in waiting if unread[Need.DMARC not in check.needs])
+
+    @property
+    def awaits_proof(self) -> bool:
+        """Whether one of them would read the message for what it says of an original."""
+        return any(Need.DMARC not in check.needs for check in self.waiting)
 
     def outcome(self) -> str:
         """What is decided, in words."""
