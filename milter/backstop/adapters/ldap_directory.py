@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from backstop.adapters import password_file
 from backstop.adapters.lookup_crew import Crew, LookupFailed
@@ -24,6 +24,9 @@ from backstop.adapters.source_options import Table
 from backstop.facts import Existence
 
 _URI = re.compile(r"ldap(?:s|i)?://[!-~]*")
+_NO_ATTRIBUTES: Final = "1.1"
+"""RFC 4511, section 4.5.1.8."""
+
 _PLACEHOLDER = re.compile(r"\{(address|local|domain)\}")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@._+-=")
 
@@ -172,7 +175,7 @@ class _Connection:
                 options.base,
                 scopes[options.scope],
                 filled,
-                [ldap.NO_ATTRS],
+                [_NO_ATTRIBUTES],
                 timeout=math.ceil(seconds),
                 sizelimit=1,
             )

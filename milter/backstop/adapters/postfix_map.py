@@ -19,6 +19,7 @@ import subprocess
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from backstop.adapters.lmdb_file import LmdbFile
@@ -39,6 +40,9 @@ _LISTED = re.compile(r"(?:proxy:)?(?:btree|cdb|dbm|hash|lmdb|sdbm|texthash):[^{]
 # These match whole addresses only (pcre_table(5), regexp_table(5), tcp_table(5)); what is no whole one may
 # match by chance.
 _WHOLE = re.compile(r"(?:proxy:)?(?:pcre|regexp|tcp):[^{]*")
+
+# Files of rules that postmap cannot show.
+_RULES = re.compile(r"(?:proxy:)?(?:pcre|regexp):(/[^{]*)")
 
 # Said each time, and yet the answer is the one that Postfix gets.
 _HARMLESS = re.compile(
@@ -102,11 +106,17 @@ class PostfixMap:
         return existence
 
     def _see_that_it_is_not_empty(self, deadline: float) -> None:
-        if time.monotonic() < self._peopled_until or not _LISTED.fullmatch(self._table):
+        if time.monotonic() < self._peopled_until:
             return
-        said = self._run(("-s",), None, deadline)
-        if not said.output:
-            raise _NoAnswer(said.complaint or f"{self._table} {KNOWS_NOBODY}")
+        if rules := _RULES.fullmatch(self._table):
+            is_empty, complaint = not _has_rules(Path(rules[1])), ""
+        elif _LISTED.fullmatch(self._table):
+            said = self._run(("-s",), None, deadline)
+            is_empty, complaint = not said.output, said.complaint
+        else:
+            return
+        if is_empty:
+            raise _NoAnswer(complaint or f"{self._table} {KNOWS_NOBODY}")
         self._peopled_until = time.monotonic() + PEOPLED_SECONDS
 
     def _run(self, options: tuple[str, ...], asked: str | None, deadline: float) -> "_Said":
@@ -170,6 +180,14 @@ def _first_words(process: subprocess.Popen[bytes], deadline: float) -> _Said:
     if output := os.read(process.stdout.fileno(), 4096):
         return _Said(output.decode(errors="replace"), "", 0)
     return _Said("", _complaint(process.communicate(timeout=_left(deadline))[1]), process.returncode)
+
+
+def _has_rules(path: Path) -> bool:
+    try:
+        with path.open(errors="replace") as lines:
+            return any(line.strip() and not line.startswith("#") for line in lines)
+    except OSError as error:
+        raise _NoAnswer(f"{path}: {error.strerror}") from None
 
 
 def _left(deadline: float) -> float:
