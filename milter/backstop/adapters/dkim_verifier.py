@@ -23,6 +23,10 @@ MAX_KEYS: Final = 4
 MAX_AHEAD: Final = 300
 """By how many seconds a signature may be younger than now: clocks differ."""
 
+MIN_SECONDS: Final = 1.0
+"""What is left for keys however long the other checks took: what SPF asked may be the forger's, and slow on
+purpose."""
+
 _HOST: Final = re.compile(rb"@([A-Za-z0-9_.-]{1,255})")
 _MAX_AUTHOR: Final = 64 * 1024  # octets of From that are searched for the author's domain
 
@@ -38,15 +42,6 @@ _FLAWS: Final = {
 _FAULTS: Final = {Fault.SMALL: DkimResult.POLICY, Fault.LARGE: DkimResult.POLICY}
 
 
-def key_budget() -> Budget:
-    """What the keys of one message may cost in DNS: one question for each signature that is looked at.
-
-    It is not that of SPF and the lists. A forger chooses what those ask, and could use up before its time
-    the question that shows his signature to be none.
-    """
-    return Budget(lookups=MAX_SIGNATURES, voids=MAX_SIGNATURES + 1)
-
-
 class DkimVerifier:
     """Verifies the signatures of messages with keys from DNS. One for all threads of a worker."""
 
@@ -59,9 +54,10 @@ class DkimVerifier:
         """The first signatures of a message, from the top, and what each is worth; never raises.
 
         `header` is the whole block as it came, `bodies` the body's hashes: one that is missing makes the
-        signatures that need it a temperror, as does a key nobody could ask for. Other failures are the
-        message's own doing. `budget` is best a `key_budget`.
+        signatures that need it a temperror, as does a key nobody could ask for. Of `budget` only the time is
+        used: there is one question for each signature.
         """
+        own = _own(budget)
         block = dkim_signature.fields(header)
         signatures = (field for field in block if field.name == b"dkim-signature")
         chosen = [(field, dkim_signature.tags(field) or {}) for field in islice(signatures, MAX_SIGNATURES)]
@@ -72,7 +68,7 @@ class DkimVerifier:
         # where a signature could speak for the author.
         for number in sorted(range(len(chosen)), key=lambda number: -_kinship(domains[number], authors)):
             field, tags = chosen[number]
-            result, reason = self._worth(field, tags, block, bodies, budget, now)
+            result, reason = self._worth(field, tags, block, bodies, own, now)
             selector = dkim_signature.selector_of(tags)
             found[number] = Dkim(result, domains[number] or "", selector or "", reason)
         return tuple(found[number] for number in range(len(chosen)))
@@ -112,6 +108,16 @@ class DkimVerifier:
         good = [key for key in keys if isinstance(key, PublicKey)]
         refusals = [key for key in keys if isinstance(key, tuple)]
         return good or next(iter(refusals), (DkimResult.PERMERROR, "there is no key of its selector"))
+
+
+def _own(budget: Budget) -> Budget:
+    """A budget with lookups of our own: those of SPF and the lists are chosen by whoever writes the envelope.
+
+    Did they count here, he could use them up before the question that shows his signature to be none.
+    """
+    if budget.seconds_left < MIN_SECONDS:
+        return Budget(MAX_SIGNATURES, MAX_SIGNATURES + 1, MIN_SECONDS)
+    return budget.apart(lookups=MAX_SIGNATURES)
 
 
 def _fitting(key: PublicKey | Fault, signature: Signature) -> PublicKey | tuple[DkimResult, str]:
