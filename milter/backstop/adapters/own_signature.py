@@ -9,23 +9,14 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
-
-import dkim.crypto
+from typing import Final
 
 from backstop.adapters import dkim_keys, dkim_signature
+from backstop.adapters.dkim_crypto import HAS_ED25519, is_signed_by
 from backstop.adapters.dkim_keys import Fault, KeyDirectory, PublicKey
 from backstop.adapters.dkim_signature import Algorithm, Field, Signature
 from backstop.adapters.resolver import Budget, Outcome, Resolver
 from backstop.value import value
-
-try:
-    import nacl.exceptions
-    import nacl.signing
-except ImportError:
-    _HAS_ED25519 = False
-else:
-    _HAS_ED25519 = True
 
 MAX_SIGNATURES: Final = 5
 """Signatures of our domains in one block that are looked at, from the top."""
@@ -111,7 +102,7 @@ class OwnSignature:
     ) -> tuple[SignatureResult, str]:
         if signature is None:
             return SignatureResult.FAIL, _UNUSABLE
-        if signature.algorithm is Algorithm.ED25519 and not _HAS_ED25519:
+        if signature.algorithm is Algorithm.ED25519 and not HAS_ED25519:
             return SignatureResult.NONE, "PyNaCl, which Ed25519 needs, is not installed"
         keys = self._keys(signature, budget, now)
         if keys is None:
@@ -156,15 +147,4 @@ def _verifies(signature: Signature, field: Field, fields: list[Field], keys: lis
     if not fitting:
         return False
     total = dkim_signature.header_hash(signature, field, fields)
-    return any(_is_signed_by(key, total, signature.octets) for key in fitting)
-
-
-def _is_signed_by(key: PublicKey, total: Any, octets: bytes) -> bool:
-    if key.algorithm is Algorithm.RSA:
-        numbers = {"modulus": key.modulus, "publicExponent": key.exponent}
-        return bool(dkim.crypto.RSASSA_PKCS1_v1_5_verify(total, octets, numbers))
-    try:
-        nacl.signing.VerifyKey(key.octets).verify(total.digest(), octets)
-    except (nacl.exceptions.CryptoError, ValueError, TypeError):
-        return False
-    return True
+    return any(is_signed_by(key, total, signature.octets) for key in fitting)
