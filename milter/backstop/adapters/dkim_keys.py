@@ -130,6 +130,12 @@ class KeyDirectory:
                 self._reread()
             return self._keys.get((selector, domain))
 
+    def selectors(self, domain: str, now: float) -> dict[str, PublicKey | Fault]:
+        """The keys of a folded domain by selector, as `key` gives them."""
+        self.key("", domain, now)
+        with self._lock:
+            return {name[0]: key for name, key in self._keys.items() if name[1] == domain}
+
     def _reread(self) -> None:
         try:
             files, faults = _files(self._path)

@@ -13,6 +13,7 @@ from backstop import __version__
 from backstop.cli import (
     aliases,
     blocks,
+    dns,
     doctor,
     domains,
     explain,
@@ -97,6 +98,7 @@ def _parser(words: Sequence[str]) -> Parser:
         tags,
         explain,
         doctor,
+        dns,
     ):
         group.add_commands(commands)
     service.add_setup(commands, words)
