@@ -112,9 +112,15 @@ def _start(options: argparse.Namespace, secret: bytes, folder: Path, stack: Exit
         tested.append(stack.enter_context(subjects.empty_c(options.programs / "empty", "lean", folder)))
     if options.against:
         tested.append(stack.enter_context(subjects.other(options.against, secret, folder)))
+    # What the origin costs is a ratio to the same daemon that asks nobody, so that one runs beside it.
+    profiles = ["gate", "origin"] if options.profile == "origin" else [options.profile]
+    resolver = subjects.NO_RESOLVER
+    if options.profile == "origin":
+        resolver = stack.enter_context(subjects.name_server(folder))
     tested += [
-        stack.enter_context(subjects.backstop(workers, options.profile, secret, folder))
+        stack.enter_context(subjects.backstop(workers, profile, secret, folder, resolver))
         for workers in options.workers
+        for profile in profiles
     ]
     return tested
 

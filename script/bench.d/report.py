@@ -89,6 +89,11 @@ def cpu_ratio(run: Run, name: str) -> Spread:
     return _ratio(run, name, lambda each: each.cpu_us)
 
 
+def cost_of_origin(run: Run, name: str) -> Spread:
+    """Processor time a message with SPF and a list against the same daemon without, round by round."""
+    return _ratio(run, name, lambda each: each.cpu_us, name.replace("with SPF and a list", "backstop"))
+
+
 def sum_ratio(run: Run, name: str) -> Spread:
     """The same with the Redis that the subject uses."""
     return _ratio(run, name, lambda each: each.cpu_us + each.redis_us)
@@ -111,6 +116,12 @@ GOALS: Final = (
     Goal("rate, of the empty C milter's", "backstop, 2 workers", rate_ratio, 1.2, is_upper=False),
     Goal("CPU, the final goal", "backstop, 2 workers", cpu_ratio, 0.65, is_upper=True),
     Goal("rate, the final goal", "backstop, 2 workers", rate_ratio, 1.5, is_upper=False),
+    Goal(
+        "CPU a message, of that without", "with SPF and a list, 1 worker", cost_of_origin, 1.5, is_upper=True
+    ),
+    Goal(
+        "CPU a message, of that without", "with SPF and a list, 2 workers", cost_of_origin, 1.5, is_upper=True
+    ),
     Goal("Pss of a worker, MB", "backstop, 1 worker", worker_memory, 40, is_upper=True),
     Goal("Pss of a worker, MB", "backstop, 2 workers", worker_memory, 40, is_upper=True),
 )
@@ -162,9 +173,9 @@ def as_json(run: Run) -> str:
     return json.dumps(asdict(run) | {"wrong": run.wrong, "goals": goals}, indent=1)
 
 
-def _ratio(run: Run, name: str, figure: Callable[[Round], float]) -> Spread:
+def _ratio(run: Run, name: str, figure: Callable[[Round], float], base: str = BASE) -> Spread:
     return spread(
-        figure(ours) / figure(base) for ours, base in zip(run.rounds[name], run.rounds[BASE], strict=True)
+        figure(ours) / figure(other) for ours, other in zip(run.rounds[name], run.rounds[base], strict=True)
     )
 
 
@@ -175,7 +186,7 @@ def _judged(run: Run) -> list[tuple[Goal, Spread, str]]:
 
 def _goals(run: Run) -> list[str]:
     return [
-        f"{goal.subject + ':':22}{goal.what:40}"
+        f"{goal.subject + ':':32}{goal.what:40}"
         f"{'at most' if goal.is_upper else 'at least':>9} {goal.limit:5.2f}   {seen!s:19} {word}"
         for goal, seen, word in _judged(run)
     ]
@@ -202,4 +213,4 @@ def _megabytes(values: Sequence[float]) -> str:
 
 def _row(name: str, *cells: str) -> str:
     widths = (8, 8, 9, 19, 19, 19)
-    return f"{name:22}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))
+    return f"{name:32}" + "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=False))

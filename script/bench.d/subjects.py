@@ -17,12 +17,21 @@ from typing import Final
 from mix import DOMAIN, KEY_AGE_DAYS, KEY_NUMBER, LIFETIME_DAYS, Judge
 from processes import cpu_seconds, pss_mb, running, tree, wait_until
 
+from tests.harness.name_server import NameServer, txt
+
 PROFILES: Final = {
     # No memory of sent mail, no check that asks DNS or reads a body.
     "gate": 'proof = ["tag"]\nactions = { tag = "reject", unproved = "reject" }\n',
     # Everything that is on by default: outgoing mail is remembered, untagged bounces are read.
     "full": 'actions = { tag = "reject", unproved = "reject" }\n',
+    # The gate, and of every client SPF and one DNS list.
+    "origin": 'proof = ["tag"]\n'
+    'actions = { tag = "reject", unproved = "reject", spf = "reject", client_list = "reject" }\n',
 }
+
+LIST_ZONE: Final = "bl.example"
+NO_RESOLVER: Final = "127.0.0.1:1"
+"""Nobody is there, and nobody is asked."""
 
 CONFIGURATION: Final = """\
 socket = "unix:{folder}/milter.sock"
@@ -31,6 +40,10 @@ store = "unix://{folder}/redis.sock"
 state_directory = "{folder}"
 keys = "{folder}/keys.toml"
 domains = ["{domain}"]
+resolver = ["{resolver}"]
+
+[lists]
+"{zone}" = {{ of = "client" }}
 
 [limits]  # the load comes from few hosts: the answers must not change once they are over a limit
 bad_tags = "1000000/1m"
@@ -79,6 +92,24 @@ class Subject:
         return [pss_mb(pid) for pid in tree(self.process.pid)]
 
 
+def subject_name(profile: str, workers: int) -> str:
+    """What a daemon is called in the table."""
+    called = "backstop" if profile != "origin" else "with SPF and a list"
+    return f"{called}, {workers} worker" + ("s" if workers > 1 else "")
+
+
+@contextmanager
+def name_server(folder: Path) -> Iterator[str]:
+    """A name server that knows the senders of the mix, and a list that names nobody; its address."""
+    spf = f"@ TXT {txt('v=spf1 ip4:198.18.0.0/15 -all')}"
+    zones = {
+        "remote.example": f"{spf}\nmx TXT {txt('v=spf1 a ip4:198.18.0.0/15 -all')}\nmx A 198.18.0.1",
+        LIST_ZONE: "",
+    }
+    with NameServer(folder / "nsd", zones) as server:
+        yield server.address
+
+
 @contextmanager
 def empty_c(program: Path, mode: str, folder: Path) -> Iterator[Subject]:
     """The empty milter in C, `all` or `lean`."""
@@ -107,9 +138,11 @@ def other(command: str, secret: bytes, folder: Path) -> Iterator[Subject]:
 
 
 @contextmanager
-def backstop(workers: int, profile: str, secret: bytes, parent: Path) -> Iterator[Subject]:
+def backstop(
+    workers: int, profile: str, secret: bytes, parent: Path, resolver: str = NO_RESOLVER
+) -> Iterator[Subject]:
     """The daemon, with a Redis of its own."""
-    folder = parent / f"backstop-{workers}"
+    folder = parent / f"{profile}-{workers}"
     folder.mkdir(mode=0o750)
     keys, file, log = folder / "keys.toml", folder / "backstop.toml", folder / "backstop.log"
     created = datetime.now(tz=UTC) - timedelta(days=KEY_AGE_DAYS)
@@ -117,7 +150,10 @@ def backstop(workers: int, profile: str, secret: bytes, parent: Path) -> Iterato
         KEYS.format(number=KEY_NUMBER, secret=secret.hex(), created=created, lifetime=LIFETIME_DAYS)
     )
     keys.chmod(0o400)
-    file.write_text(CONFIGURATION.format(folder=folder, workers=workers, domain=DOMAIN) + PROFILES[profile])
+    text = CONFIGURATION.format(
+        folder=folder, workers=workers, domain=DOMAIN, resolver=resolver, zone=LIST_ZONE
+    )
+    file.write_text(text + PROFILES[profile])
     server = shutil.which("redis-server") or shutil.which("valkey-server")
     store = f"{server} --port 0 --unixsocket {folder}/redis.sock --dir {folder} --save '' --appendonly no"
     serve = [sys.executable, "-m", "backstop", "serve", "--config", str(file)]
@@ -126,6 +162,6 @@ def backstop(workers: int, profile: str, secret: bytes, parent: Path) -> Iterato
         running(serve, folder / "milter.sock", log) as process,
     ):
         wait_until(lambda: len(tree(process.pid)) > workers, process, log)
-        name = f"backstop, {workers} worker" + ("s" if workers > 1 else "")
+        name = subject_name(profile, workers)
         judge = Judge.READER if profile == "full" else Judge.BACKSTOP
         yield Subject(name, judge, folder / "milter.sock", process, redis)
