@@ -5,8 +5,10 @@ import json
 import dns.rcode
 import pytest
 
+from backstop.adapters import dkim_keys
 from backstop.adapters.public_suffixes import PublicSuffixes
 from backstop.cli import main
+from backstop.cli.published import dkim
 from tests.harness.dkim_signer import rsa_key
 from tests.harness.name_server import PROGRAM, NameServer, txt
 from tests.harness.odd_name_server import Odd, OddNameServer, answer
@@ -137,7 +139,7 @@ def test_a_domain_with_nothing_gets_records_ready_to_paste(ask):
 @pytest.mark.parametrize(
     ("domain", "status", "text"),
     [
-        ("two.example", 1, "there are 2 records, so none counts"),
+        ("two.example", 1, "there are 2 records, and one may be: a check that comes to it ends in permerror"),
         ("many.example", 1, "takes 11 lookups, and 10 may be"),
         ("circle.example", 1, "`include:circle.example` in back.example leads back to itself"),
         ("soft.example", 0, "only suspected (~all)"),
@@ -301,3 +303,10 @@ def test_a_configuration_that_is_named_must_be_good(tmp_path, capsys):
     path = tmp_path / "backstop.toml"
     assert main(["--config", str(path), "dns", "good.example"]) == 78
     assert str(path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "record", [rsa_key(1024).record, rsa_key(2048).record, b"v=DKIM1; k=ed25519; p=" + b"A" * 43 + b"="]
+)
+def test_the_record_of_a_key_is_that_key(record):
+    assert dkim.record(dkim_keys.parse(record)) == record

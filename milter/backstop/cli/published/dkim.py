@@ -48,7 +48,7 @@ def look(
         selector = _selector(domain, name, local.get(name), resolver, found)
         if selector is not None:
             found.selectors.append(selector)
-            found.findings.extend([_finding(selector, is_named=name in named)])
+            found.findings.append(_finding(selector, is_named=name in named))
     if not named and not local:
         found.findings.append(
             note(

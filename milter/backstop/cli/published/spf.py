@@ -87,6 +87,9 @@ class Published:
     """What is said of whom no term names."""
 
     is_missing: bool = False
+    is_void: bool = False
+    """Whether checks end in permerror, some at least."""
+
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -128,12 +131,9 @@ class _Walk:
             self.published.is_missing = True
             self._say(_missing(answer.records))
         elif len(records) > 1:
-            self._say(
-                wrong(
-                    SUBJECT,
-                    f"there are {len(records)} records, so none counts: everybody's check ends in permerror",
-                    "put what is in them into one record, and delete the others",
-                )
+            self._void(
+                f"there are {len(records)} records, and one may be",
+                "put what is in them into one record, and delete the others",
             )
         else:
             self.published.record = records[0]
@@ -145,7 +145,7 @@ class _Walk:
         wanted = list(reached(tuple(record)))
         for term in record:
             if term.fault:
-                self._broken(term, trail)
+                self._void(f"{_in(term, trail)} {term.fault}", "mend the term")
             elif not any(term is other for other in wanted) and term.kind in (*LOOKED_UP, Kind.IP4, Kind.IP6):
                 self._once(
                     note(SUBJECT, f"{_in(term, trail)} is never reached: it stands behind, or beside, `all`")
@@ -205,29 +205,19 @@ class _Walk:
         """Follow what a record includes, or what stands in its place."""
         name = term.target.lower().removesuffix(".")
         if name in (step.removeprefix("=") for step in trail):
-            self._once(
-                wrong(
-                    SUBJECT,
-                    f"{_in(term, trail)} leads back to itself, so every check ends in permerror",
-                    "take one of the two out",
-                )
-            )
+            self._void(f"{_in(term, trail)} leads back to itself", "take one of the two out")
             return "a circle"
         answer = self._resolver.txt(name)
         if answer.outcome is Outcome.TEMPORARY:
             self._once(unknown(SUBJECT, f"DNS did not answer for {plain(name)}", "try again later"))
             return "DNS did not answer"
         if answer.outcome is Outcome.ABSENT:
-            self._void()
+            self._found_nothing()
         records = [record for record in answer.records if is_record(record)]
         if len(records) != 1:
-            self._once(
-                wrong(
-                    SUBJECT,
-                    f"{_in(term, trail)} leads to {_counted(records)}, so every check that comes to it ends"
-                    " in permerror",
-                    "ask whoever runs that domain, or take the term out",
-                )
+            self._void(
+                f"{_in(term, trail)} leads to {_counted(records)}",
+                "ask whoever runs that domain, or take the term out",
             )
             return f"{_counted(records)} there"
         before = self.published.lookups
@@ -267,17 +257,14 @@ class _Walk:
             self._once(unknown(SUBJECT, f"DNS did not answer for the MX of {plain(name)}", "try again later"))
             return "DNS did not answer"
         if answer.outcome is Outcome.ABSENT:
-            self._void()
+            self._found_nothing()
             self._once(
                 note(SUBJECT, f"{_in(term, trail)}: {plain(name)} has no MX", "take it out, or mend it")
             )
         if len(answer.records) > MAX_EXCHANGES:
-            self._once(
-                wrong(
-                    SUBJECT,
-                    f"{_in(term, trail)} names {len(answer.records)} servers, and {MAX_EXCHANGES} may be",
-                    "name their networks with `ip4:` and `ip6:`",
-                )
+            self._void(
+                f"{_in(term, trail)} names {len(answer.records)} servers, and {MAX_EXCHANGES} may be",
+                "name their networks with `ip4:` and `ip6:`",
             )
         return _listed([plain(record.host) for record in answer.records])
 
@@ -300,16 +287,11 @@ class _Walk:
                 )
             )
 
-    def _broken(self, term: Term, trail: tuple[str, ...]) -> None:
-        self._once(
-            wrong(
-                SUBJECT,
-                f"{_in(term, trail)} {term.fault}, so every check that reads it ends in permerror",
-                "mend the term",
-            )
-        )
+    def _void(self, text: str, cure: str) -> None:
+        self.published.is_void = True
+        self._once(wrong(SUBJECT, f"{text}: a check that comes to it ends in permerror", cure))
 
-    def _void(self) -> None:
+    def _found_nothing(self) -> None:
         self.published.voids += 1
         self.published.voids_ipv6 += 1
 
@@ -317,14 +299,10 @@ class _Walk:
         found = self.published
         if found.lookups > MAX_LOOKUPS:
             more = " or more" if found.is_endless else ""
-            self._say(
-                wrong(
-                    SUBJECT,
-                    f"takes {found.lookups}{more} lookups, and {MAX_LOOKUPS} may be: a check that needs more"
-                    " ends in permerror",
-                    "take out whom you do not use any more, and name networks with `ip4:` in place of `a`,"
-                    " `mx` and `include`",
-                )
+            self._void(
+                f"takes {found.lookups}{more} lookups, and {MAX_LOOKUPS} may be",
+                "take out whom you do not use any more, and name networks with `ip4:` in place of `a`, `mx`"
+                " and `include`",
             )
         elif found.lookups == MAX_LOOKUPS:
             self._say(
@@ -335,8 +313,7 @@ class _Walk:
                 unknown(SUBJECT, f"has more than {MAX_LINES} terms, the rest was not read", "shorten it")
             )
         if found.voids > MAX_VOIDS:
-            text = f"{found.voids} lookups find nothing, and {MAX_VOIDS} may be (RFC 7208, section 4.6.4)"
-            self._say(wrong(SUBJECT, text, "take these terms out"))
+            self._void(f"{found.voids} lookups find nothing, and {MAX_VOIDS} may be", "take these terms out")
         elif found.voids_ipv6 > MAX_VOIDS:
             text = f"{found.voids_ipv6} lookups find nothing for clients with IPv6, and {MAX_VOIDS} may be"
             self._say(note(SUBJECT, text, "name IPv4 networks with `ip4:` in place of `a`"))
@@ -345,7 +322,7 @@ class _Walk:
             self._say(note(SUBJECT, text, "shorten it"))
         for kind in (Kind.REDIRECT, Kind.EXPLANATION):
             if sum(term.kind is kind for term in record) > 1:
-                self._say(wrong(SUBJECT, f"`{kind.value}=` stands there twice", "leave one"))
+                self._void(f"`{kind.value}=` stands there twice", "leave one")
         is_moot = found.others is Qualifier.FAIL and found.is_broken
         if not found.is_endless and not is_moot:
             self._say(_of_others(found.others))

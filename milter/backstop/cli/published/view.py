@@ -135,7 +135,8 @@ def _of_alignment(
 ) -> Iterator[Finding]:
     """Whether what this server sends can pass: a tag leaves the domain of the reverse-path as it is."""
     is_known = bool(dmarc_found.policy)
-    has_spf = bool(spf_found.record) and not any(one.level is Level.WRONG for one in spf_found.findings)
+    has_spf = bool(spf_found.record) and not spf_found.is_void
+    cannot = spf_found.is_missing or spf_found.is_void
     if is_known and has_spf:
         yield fine(
             "alignment",
@@ -148,7 +149,7 @@ def _of_alignment(
             "forwarded mail passes DMARC by its DKIM signature alone, and no good key is known here",
             "sign with DKIM; where you do, name the selector with --selector",
         )
-    if is_known and not has_spf and not dkim_found.is_signed and dmarc_found.asked > Disposition.NONE:
+    if is_known and cannot and not dkim_found.is_signed and dmarc_found.asked > Disposition.NONE:
         yield wrong(
             "alignment",
             f"DMARC asks for {dmarc_found.asked.label}, and neither SPF nor a DKIM key known here can pass",
