@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from backstop.adapters.callahead import Callahead, Found, Options, Target
+from backstop.adapters.callahead_domains import BELIEVED_SECONDS
 from backstop.facts import Existence
 from tests.harness.callahead_target import (
     CLOSE,
@@ -20,6 +21,7 @@ from tests.harness.callahead_target import (
     users,
 )
 from tests.harness.servers import need
+from tests.harness.waiting import wait_for
 
 DOMAIN = "example.com"
 HELO = "edge.example.net"
@@ -237,6 +239,26 @@ def test_a_domain_without_postmaster_is_believed_by_a_user_who_was_there(clock):
         assert ask(source, "bob") is Existence.MISSING
 
 
+def test_a_user_who_was_deleted_does_not_stand_for_the_directory_for_ever(clock):
+    with CallaheadTarget(in_turn(TAKEN, NOBODY, users())) as target:
+        source = asker(target, clock)
+        assert ask(source, "ann") is Existence.EXISTS
+        clock.now += HOUR
+        assert ask(source, "bob") is Existence.UNKNOWN
+        clock.now += BELIEVED_SECONDS
+        assert ask(source, "bob") is Existence.MISSING
+
+
+def test_postmaster_does_not_stand_for_the_directory_while_a_user_can(clock):
+    """Many have it apart from the directory, as an alias of the host."""
+    with CallaheadTarget(users(f"ann@{DOMAIN}")) as target:
+        source = asker(target, clock)
+        assert [ask(source, local) for local in ("ann", "postmaster")] == [Existence.EXISTS] * 2
+        clock.now += HOUR
+        assert ask(source, "bob") is Existence.MISSING
+        assert target.recipients[-2:] == [f"bob@{DOMAIN}", f"ann@{DOMAIN}"]
+
+
 def test_postmaster_and_the_user_come_in_transactions_of_their_own():
     """Many take one recipient from the null sender, Backstop among them."""
     with CallaheadTarget(users()) as target:
@@ -274,6 +296,28 @@ def test_a_random_name_goes_out_once_an_hour(clock):
         random = [each for each in target.recipients if not each.startswith("user")]
         assert len(random) == len(set(random)) == 5
         assert target.connections == 5
+
+
+def test_two_questions_at_once_try_one_random_name():
+    def answer(address: str):
+        time.sleep(0.1)
+        return TAKEN if address.startswith("user") else NOBODY
+
+    with CallaheadTarget(answer) as target:
+        source = asker(target)
+        threads = [threading.Thread(target=ask, args=(source, f"user{n}")) for n in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(strangers(target, "user0", "user1")) == 1
+
+
+def test_who_refused_somebody_needs_no_random_name(clock):
+    with CallaheadTarget(users(f"ann@{DOMAIN}")) as target:
+        source = asker(target, clock)
+        assert [ask(source, local) for local in ("bob", "ann")] == [Existence.MISSING, Existence.EXISTS]
+        assert strangers(target, "ann", "bob") == []
 
 
 def test_one_domain_may_take_everybody_and_another_not():
@@ -433,6 +477,8 @@ def test_two_systems_that_ask_each_other_do_not_go_round(knows):
         assert time.monotonic() < began + 3
         assert answer is (Existence.EXISTS if knows == "the user is there" else Existence.UNKNOWN)
         assert left.connections + right.connections <= 2
+        if knows == "nothing":
+            assert "451" in sources["left"].trouble  # an answer, and no deadline that passed
 
 
 def test_it_says_quit_and_never_data():
@@ -496,6 +542,15 @@ def test_where_tls_fails_it_is_asked_once_more_without(start):
         assert target.connections == 2
         assert ask(source, "bob") is Existence.MISSING
         assert target.connections == 3
+
+
+def test_what_was_put_in_before_tls_does_not_count_in_it(certificate):
+    """CVE-2011-0411: whoever sits between may not answer our first question in TLS."""
+    start = {"STARTTLS": says("220 2.0.0 Ready\r\n250 SMTPUTF8")}
+    with CallaheadTarget(users(f"ann@{DOMAIN}"), start, certificate=certificate) as target:
+        assert ask(asker(target), "ann") is Existence.EXISTS
+        assert target.connections == 2
+        wait_for(lambda: target.secured == 1, 5, "TLS at the first of them")
 
 
 def test_where_tls_is_put_off_the_session_goes_on():

@@ -93,7 +93,7 @@ def test_a_greeting_that_never_comes_is_not_met_with_quit():
     with CallaheadTarget(others={"CONNECT": HANG}) as target:
         asked(source_for(target.port))
         wait_for(lambda: not target._open, 5, "the end of the connection")
-        assert target.lines == []
+        assert target.lines == target.unanswered == []
 
 
 def test_a_next_hop_that_never_says_goodbye_is_left():
@@ -159,6 +159,15 @@ def test_a_question_that_had_no_time_says_nothing_of_the_next():
         assert source.ask("ann", "example.com", now - 1) is Existence.UNKNOWN
         assert target.connections == 0
         assert asked(source) is Existence.EXISTS
+
+
+@pytest.mark.parametrize(("seconds", "questions"), [(0.1, 2), (PATIENCE, 1)])
+def test_that_nothing_came_is_remembered_only_if_there_was_time(seconds, questions):
+    with CallaheadTarget(HANG) as target:
+        source = source_for(target.port)
+        for _ in range(2):
+            assert source.ask("ann", "example.com", time.monotonic() + seconds) is Existence.UNKNOWN
+        assert target.connections == questions
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ class Then(Enum):
 
     GO_ON = auto()
     HANG = auto()
-    """Keep the connection, hear nothing, say nothing."""
+    """Keep the connection and say nothing; what is heard goes to `unanswered`."""
     CLOSE = auto()
 
 
@@ -86,6 +86,7 @@ class CallaheadTarget:
     certificate: Path | None = None
     host: str = "127.0.0.1"
     lines: list[str] = field(default_factory=list)
+    unanswered: list[bytes] = field(default_factory=list)
     connections: int = 0
     most_open: int = 0
     secured: int = 0
@@ -198,8 +199,13 @@ class CallaheadTarget:
                 return False
             link.sendall(say.octets[at : at + size])
         if say.then is Then.HANG:
-            while not self._ended.wait(0.02) and _is_there(link):
-                pass
+            link.settimeout(0.02)
+            while not self._ended.is_set():
+                with contextlib.suppress(TimeoutError):
+                    heard = link.recv(4096)
+                    if not heard:
+                        return False
+                    self.unanswered.append(heard)
         return say.then is Then.GO_ON
 
 
@@ -243,11 +249,3 @@ def _is_open(link: socket) -> bool:
         return link.getsockopt(IPPROTO_TCP, TCP_INFO, 1)[0] == _ESTABLISHED
     except OSError:
         return False
-
-
-def _is_there(link: socket) -> bool:
-    link.settimeout(0.02)
-    try:
-        return bool(link.recv(4096))
-    except TimeoutError:
-        return True

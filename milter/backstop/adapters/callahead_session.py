@@ -147,16 +147,16 @@ class _Link(smtplib.SMTP):
         return reply.code, reply.text.encode("utf-8", "surrogateescape")
 
     def send(self, s: Any) -> None:
-        """As smtplib has it; not while there is a reply to what was never asked."""
+        """As smtplib has it; not while there is a reply to what was never asked.
+
+        Least of all one that was put in before TLS and would count in it (CVE-2011-0411).
+        """
         if self._reader.has_more:
             raise BadReply("it speaks before it is asked")
-        self._timed().settimeout(_left(self.deadline))
         super().send(s)
 
     def secure(self, host: str) -> None:
         """Go on in TLS; the certificate proves nothing to us, as with Postfix's level `may`."""
-        if self._reader.has_more:  # what was put in before TLS must not count in it: CVE-2011-0411
-            raise BadReply("it speaks before TLS begins")
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
