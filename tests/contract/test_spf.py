@@ -169,6 +169,7 @@ CASES = [
     Case("6.2", "v=spf1 -all exp=refused.example.org", FAIL),
     Case("6.2", "v=spf1 -all exp=", PERMERROR),
     Case("6.2", "v=spf1 -all exp=a.example.com exp=b.example.com", PERMERROR),
+    Case("6", "v=spf1 -all foo=a foo=b", FAIL),
     # 7 macros
     Case("7.2", "v=spf1 exists:%{l}.l.example.com -all", PASS, OURS, "exists"),
     Case("7.2", "v=spf1 exists:%{l}.l.example.com -all", FAIL),

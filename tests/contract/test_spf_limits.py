@@ -139,7 +139,9 @@ class TestLimits:
             seen = []
             for expected in (TEMPERROR, PASS):
                 assert check(checker).result is expected
-                assert check(checker).result is expected
+                found = check(checker)
+                assert found.result is expected
+                assert ("more than 12 questions" in found.reason) is (expected is TEMPERROR)
                 seen.append(len(server.seen))
                 clock.now += 6
             assert seen == [12, 23]

@@ -124,11 +124,18 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
         if not name.isascii() or not all(0 < len(label) < 64 for label in name.split(".")):
             return []  # no name, so there is nothing to ask for: RFC 7208, section 4.8; RFC 8616, section 4
         answer = self._ask[qtype](name, self._budget)
-        if answer.outcome in (Outcome.TEMPORARY, Outcome.SPENT):
+        if answer.outcome is Outcome.SPENT:
+            raise spf.TempError(f"it takes more than {MAX_QUESTIONS} questions")
+        if answer.outcome is Outcome.TEMPORARY:
             raise spf.TempError(f"nobody could say: {qtype} of {name}")
         if answer.outcome is Outcome.ABSENT:
             self._count_void()
         return list(map(_record, answer.records))
+
+    def note_error(self, *msg: str) -> None:
+        """PermError, but for a modifier that nobody knows and that is there twice: RFC 7208, section 6."""
+        if not msg[0].endswith("= MUST appear at most once") or msg[0].startswith("exp="):
+            super().note_error(*msg)
 
     def _count_void(self) -> None:
         # Terms are counted and not questions: mail exchanges without IPv6 are no error of their domain's.
