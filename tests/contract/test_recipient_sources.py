@@ -1,14 +1,18 @@
 """One suite for every recipient source: what each of them must say of the same people."""
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 import pytest
 
+from backstop.adapters.asker_client import AskedSource
 from backstop.adapters.recipients import FileSource, MtaSource, RecipientSource, RedisSource, first_answer
 from backstop.adapters.redis_store import Store
 from backstop.facts import Existence
+from backstop.settings import parse_source
+from tests.harness.asker_process import AskerProcess
 from tests.harness.redis_server import RedisServer
 
 
@@ -60,10 +64,31 @@ class OfFile:
         return self.source.existence("ours.test", locals_, None, self._now if now is None else now, 0.0)
 
 
-@pytest.fixture(params=["redis", "file"])
+class Asked:
+    """A database, by way of an asker process."""
+
+    def __init__(self, asker: AskerProcess) -> None:
+        self.source = AskedSource(parse_source("sql:people"), asker.client, print)
+        self.know = asker.know
+
+    def ask(self, *locals_: str, now: float = 0.0) -> Existence:
+        assert not self.source.commands("ours.test", locals_)
+        return self.source.existence("ours.test", locals_, None, now, time.monotonic() + 20)
+
+
+@pytest.fixture
+def asker(tmp_path: Path) -> Iterator[AskerProcess]:
+    with AskerProcess(tmp_path) as asker:
+        yield asker
+
+
+@pytest.fixture(params=["redis", "file", "asked"])
 def provider(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Provider]:
     if request.param == "file":
         yield OfFile(tmp_path / "recipients")
+        return
+    if request.param == "asked":
+        yield Asked(request.getfixturevalue("asker"))
         return
     made = OfRedis(request.getfixturevalue("shared_redis"))
     yield made

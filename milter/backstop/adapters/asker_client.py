@@ -111,22 +111,12 @@ class AskerClient:
         packet = pack_question(question)
         if len(packet) > MAX_PACKET:
             return None
-        tries = TRIES
-        while tries:
-            conversation = self._take()
-            if conversation is None:
-                tries -= 1
-                conversation = self._begin()
+        for _ in range(TRIES):
+            conversation = self._take() or self._begin()
             if conversation is None:
                 return None
             try:
-                left = question.deadline - time.monotonic()
-                if left <= 0:
-                    conversation.close()
-                    return None
-                conversation.settimeout(left)
-                conversation.send(packet)
-                answer = conversation.recv(MAX_PACKET)
+                answer = _exchange(conversation, packet, question.deadline)
             except TimeoutError:
                 conversation.close()
                 return None
@@ -146,8 +136,15 @@ class AskerClient:
             conversation.close()
 
     def _take(self) -> socket.socket | None:
-        with self._lock:
-            return self._idle.pop() if self._idle else None
+        """A conversation that was kept, unless its asker has ended since."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                conversation = self._idle.pop()
+            if _is_open(conversation):
+                return conversation
+            conversation.close()
 
     def _keep(self, conversation: socket.socket) -> None:
         with self._lock:
@@ -169,6 +166,27 @@ class AskerClient:
                 ours.close()
                 return None
         return ours
+
+
+def _exchange(conversation: socket.socket, packet: bytes, deadline: float) -> bytes:
+    """The answer to a question; none where the conversation ends. Raises OSError, TimeoutError among them."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    conversation.settimeout(left)
+    conversation.send(packet)
+    return conversation.recv(MAX_PACKET)
+
+
+def _is_open(conversation: socket.socket) -> bool:
+    conversation.setblocking(False)
+    try:
+        conversation.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False  # nothing is to be read before a question but the end
 
 
 class AskedSource:
