@@ -23,6 +23,9 @@ _PATH = "/usr/sbin:/usr/local/sbin:/usr/bin:/bin"
 class MariaDb:
     """MariaDB with a table `mail.mailbox (address)`, which `READER` may read."""
 
+    reader = READER
+    reader_password = READER_PASSWORD
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "mariadb.log"

@@ -28,6 +28,10 @@ class Slapd:
     With a `certificate` and its `key` it speaks TLS where it is asked to.
     """
 
+    base = BASE
+    reader = READER
+    reader_password = READER_PASSWORD
+
     def __init__(self, folder: Path, certificate: Path | None = None, key: Path | None = None) -> None:
         self.folder = folder
         self.log = folder / "slapd.log"
