@@ -130,6 +130,16 @@ def test_backstop_has_the_source_that_the_mail_server_has_not(host):
     assert "`backstop domain set relay.test recipient reject`" in wrong["cure"]
 
 
+def test_unknown_users_that_are_put_off(host):
+    with host.with_main("soft_bounce=yes"):
+        found = host.findings("our.test", status=0)
+    said = [one for one in found["note"] if one["subject"] == "our.test"]
+    assert len(said) == 1, found
+    assert said[0]["text"].startswith(
+        "unknown users are put off and not refused, plain and tagged: 450 4.1.1"
+    )
+
+
 def test_only_the_tagged_form_gets_in(host):
     """A canonical map that smtpd sees too makes every tagged address exist."""
     (host.postfix.etc / "everything").write_text(

@@ -3,6 +3,7 @@
 import ipaddress
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -614,6 +615,42 @@ class TestPitfalls:
             classes=relay, smtpd_recipient_restrictions="permit_mynetworks, reject_unverified_recipient"
         )
         assert texts(plan(seen, asked), Level.WARNING) == ""
+
+    def test_a_next_hop_is_to_refuse_by_itself(self):
+        seen = view(classes={"relay.test": DomainClass.RELAY})
+        told = texts(plan(seen, want(TagForm.SUBADDRESS, "relay.test")), Level.WARNING)
+        assert "reject_unverified_recipient" in told
+        assert "callahead:[HOST]:PORT" in told
+        assert "never-a-source.md" in told
+        here = view(classes={"our.test": DomainClass.LOCAL}, local_recipient_maps="")
+        assert "next hop" not in texts(plan(here, want(TagForm.SUBADDRESS)), Level.WARNING)
+
+    def test_no_table_is_needed_where_backstop_has_a_source(self):
+        seen = view(classes={"relay.test": DomainClass.RELAY, "two.test": DomainClass.RELAY})
+        asked = want(TagForm.SUBADDRESS, "relay.test", "two.test", validated=frozenset({"relay.test"}))
+        told = texts(plan(seen, asked), Level.WARNING)
+        assert "any user of two.test, and returns" in told
+        both = replace(asked, validated=frozenset({"relay.test", "two.test"}))
+        assert texts(plan(seen, both), Level.WARNING) == ""
+
+    @pytest.mark.parametrize(
+        ("relay_domains", "table", "named"),
+        [
+            ("relay.test, other.test hash:/r", "", "other.test, hash:/r"),
+            ("relay.test, our.test, !no.test", "", ""),
+            ("relay.test other.test", "hash:/users", ""),
+        ],
+    )
+    def test_other_domains_that_are_relayed(self, relay_domains, table, named):
+        seen = view(
+            classes={"relay.test": DomainClass.RELAY},
+            relay_domains=relay_domains,
+            relay_recipient_maps=table,
+        )
+        asked = want(TagForm.SUBADDRESS, "relay.test", validated=frozenset({"relay.test"}))
+        told = texts(plan(seen, asked), Level.NOTE)
+        assert (f"relay_domains names {named}, which" in told) == bool(named)
+        assert ("relay_domains names" in told) == bool(named)
 
     def test_a_catch_all(self):
         seen = view(tables={"hash:/v": {"@our.test": "root"}}, virtual_alias_maps="hash:/v")

@@ -1,13 +1,14 @@
 """Whether Postfix, where this host runs one, is set up as `backstop setup postfix` would set it up."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from backstop.cli.examinations.finding import Examination, Finding, fine, note, unknown, wrong
 from backstop.cli.examinations.surroundings import Surroundings
 from backstop.config import Config
-from backstop.setup.postfix.command import wanted
-from backstop.setup.postfix.plan import Level, LookupFailed, Plan, SetParameter
+from backstop.setup.postfix.command import validates, wanted
+from backstop.setup.postfix.plan import Level, LookupFailed, Plan, SetParameter, Wanted
 from backstop.setup.postfix.planning import changes, plan
 from backstop.setup.postfix.reading import PostfixUnavailable
 
@@ -21,7 +22,7 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
     if postfix is None:
         return
     try:
-        asked = wanted(surroundings.config.path, None)
+        asked = _wanted(surroundings)
         view = postfix.view(asked.forms)
         chosen = plan(view, asked)
         folder = postfix.folder()
@@ -39,6 +40,13 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
         names = ", ".join(change.path.name for change in todo)
         found.append(note("Postfix", f"`setup` would change {names}", _SHOWS))
     yield from found or [fine("Postfix", "is set up for Backstop")]
+
+
+def _wanted(surroundings: Surroundings) -> Wanted:
+    """What the configuration asks of Postfix, with the recipient sources that Redis names."""
+    asked = wanted(surroundings.config.path, None)
+    validated = (each for each in asked.forms if validates(surroundings.effective(each).settings))
+    return replace(asked, validated=frozenset(validated))
 
 
 def _milters(config: Config, chosen: Plan) -> Iterator[Finding]:

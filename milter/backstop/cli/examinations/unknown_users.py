@@ -18,6 +18,7 @@ from backstop import batv
 from backstop.adapters.milter_caller import MilterCaller, MilterUnreachable, Verdict
 from backstop.adapters.smtp_caller import SmtpCaller, SmtpReply, SmtpUnreachable
 from backstop.address import Address, is_in
+from backstop.checks.recipient import CHECK as RECIPIENT
 from backstop.cli.examinations.finding import Examination, Finding, fine, note, unknown, wrong
 from backstop.cli.examinations.missing_source import missing_source
 from backstop.cli.examinations.surroundings import PATIENCE, Surroundings
@@ -105,7 +106,7 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     asked = [each for each in (probe.nobody, probe.nobody_tagged) if each]
     put_off = [each for each in asked if not told.of(each).accepts and not told.of(each).refuses]
     if put_off:
-        yield unknown(domain, f"the mail server puts {put_off[0]} off: {told.of(put_off[0])}", _ASK_AGAIN)
+        yield _put_off(domain, probe, put_off, told.of(put_off[0]))
         return
     postmaster = told.of(probe.postmaster)
     refused = [each for each in asked if told.of(each).refuses]
@@ -122,6 +123,27 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     else:
         yield fine(domain, f"unknown users are refused, {_forms(probe, asked)}: {told.of(asked[0])}")
     yield from _judge_known(domain, probe, told)
+
+
+def _put_off(domain: str, probe: Probe, put_off: list[str], reply: SmtpReply) -> Finding:
+    if RECIPIENT.tempfail.text in reply.text:
+        return _source_down(domain, probe, str(reply))
+    if reply.is_about_the_address:
+        return note(
+            domain,
+            f"unknown users are put off and not refused, {_forms(probe, put_off)}: {reply}; nothing is"
+            " returned by this server, but others try again for days",
+            "in Postfix: unverified_recipient_reject_code = 550, soft_bounce = no",
+        )
+    return unknown(domain, f"the mail server puts {put_off[0]} off: {reply}", _ASK_AGAIN)
+
+
+def _source_down(domain: str, probe: Probe, reply: str) -> Finding:
+    return wrong(
+        domain,
+        f"no recipient source can answer, so mail is put off: {reply}",
+        f"`backstop recipient test {probe.nobody}` tells what is wrong with each source",
+    )
 
 
 def _judge_taken(
@@ -146,11 +168,7 @@ def _judge_taken(
         yield missing_source(surroundings, domain, probe.nobody, _forms(probe, let_in))
     elif put_off:
         verdict = verdicts[put_off[0]]
-        yield wrong(
-            domain,
-            f"no recipient source can answer, so mail is put off: {verdict.code} {verdict.text}",
-            f"`backstop recipient test {probe.nobody}` tells what is wrong with each source",
-        )
+        yield _source_down(domain, probe, f"{verdict.code} {verdict.text}")
     else:
         verdict = verdicts[taken[0]]
         yield fine(

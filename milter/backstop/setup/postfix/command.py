@@ -10,6 +10,7 @@ from pathlib import Path
 
 from backstop.batv import TagForm
 from backstop.config import ConfigurationError, load
+from backstop.settings import Action, DomainSettings, SourceKind
 from backstop.setup.changes import ChangedSince, FileChange, NothingToUndo, Rejected, diff, undo, write
 from backstop.setup.postfix.maps import STRIP
 from backstop.setup.postfix.plan import LookupFailed, Wanted
@@ -80,7 +81,14 @@ def wanted(path: Path, form: str | None) -> Wanted:
         reinjecting=min(site.reinjecting_daemons, default="REINJECT"),
         delimiters=frozenset(each.recipient_delimiter for each in settings.values()),
         internal_networks=(*site.internal_networks, *site.relays),
+        validated=frozenset(domain for domain, each in settings.items() if validates(each)),
     )
+
+
+def validates(settings: DomainSettings) -> bool:
+    """Whether Backstop itself refuses the unknown users of a domain with these settings."""
+    knows = any(source.kind is not SourceKind.MTA for source in settings.recipients)
+    return knows and settings.actions["recipient"] >= Action.TEMPFAIL
 
 
 def _without_form(path: Path, given: TagForm | None) -> Wanted:

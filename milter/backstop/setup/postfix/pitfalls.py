@@ -14,6 +14,12 @@ _NOBODY = "backstop-asks-for-nobody"
 # Of an IPv6 address before the IPv4 address that is mapped into it.
 _MAPPED_BITS = 96
 
+_NEXT_HOP = (
+    ", or let Postfix ask the next hop (reject_unverified_recipient), or Backstop "
+    '(recipients = ["callahead:[HOST]:PORT"]); each next hop must refuse unknown users in the session: '
+    "docs/never-a-source.md says how it is told"
+)
+
 #: The table of users of each class, that says who exists.
 _USERS = {
     DomainClass.LOCAL: "local_recipient_maps",
@@ -27,7 +33,7 @@ def find_pitfalls(view: View, wanted: Wanted) -> Iterator[Remark]:
     yield from _protocol(view)
     yield from _own_clients(view, wanted)
     yield from _milters(view)
-    yield from _unknown_users(view)
+    yield from _unknown_users(view, wanted)
     yield from _tables(view)
     yield from _senders(view)
 
@@ -105,19 +111,24 @@ def _milters(view: View) -> Iterator[Remark]:
         yield warning("receive_override_options in main.cf holds no_address_mappings: tags are not taken off")
 
 
-def _unknown_users(view: View) -> Iterator[Remark]:
+def _unknown_users(view: View, wanted: Wanted) -> Iterator[Remark]:
     classes = set(view.classes.values())
     # The next hop is asked (ADDRESS_VERIFICATION_README), about the address without the tag: probes pass
     # cleanup(8) too.
     restrictions = {*view.list("smtpd_recipient_restrictions"), *view.list("smtpd_relay_restrictions")}
     asks_next_hop = "reject_unverified_recipient" in restrictions
     for kind, name in _USERS.items():
-        if kind in classes and not asks_next_hop and not view.expanded.get(name, "").strip():
-            domains = ", ".join(sorted(domain for domain, each in view.classes.items() if each is kind))
+        if asks_next_hop or view.expanded.get(name, "").strip():
+            continue
+        domains = {domain for domain, each in view.classes.items() if each is kind} - wanted.validated
+        if domains:
             yield warning(
-                f"{name} is empty: Postfix takes mail for any user of {domains}, and returns it later to "
-                "people who may never have written; name the table of users"
+                f"{name} is empty: Postfix takes mail for any user of {', '.join(sorted(domains))}, and "
+                "returns it later to people who may never have written; name the table of users"
+                + (_NEXT_HOP if kind is DomainClass.RELAY else "")
             )
+        if kind is DomainClass.RELAY:
+            yield from _others_relayed(view)
     unlisted = {"reject_unlisted_recipient", "check_recipient_maps"}
     if view.expanded.get("smtpd_reject_unlisted_recipient") == "no" and not unlisted & restrictions:
         yield warning(
@@ -125,6 +136,20 @@ def _unknown_users(view: View) -> Iterator[Remark]:
         )
     if DomainClass.LOCAL in classes and view.expanded.get("luser_relay"):
         yield warning("luser_relay takes the mail of users that do not exist, bounces to forged ones too")
+
+
+def _others_relayed(view: View) -> Iterator[Remark]:
+    """Domains that Postfix takes mail for and Backstop does not protect: nobody judges their recipients."""
+    if "relay_domains" not in view.named:  # by default it is nothing, or once was mydestination
+        return
+    ours = {*view.classes, *view.list("mydestination")}
+    others = [item for item in view.list("relay_domains") if not item.startswith("!") and item not in ours]
+    if others:
+        yield note(
+            f"relay_domains names {', '.join(others)}, which Backstop does not protect, and "
+            f"relay_recipient_maps is empty: Postfix takes mail for any user there; name the table of "
+            f"users{_NEXT_HOP}"
+        )
 
 
 def _tables(view: View) -> Iterator[Remark]:

@@ -23,7 +23,7 @@ class Wanted:
 
     `forms` has the protected domains and the tag form of each; None leaves the choice to `setup`.
     `delimiters` are the values of Backstop's own recipient_delimiter, `internal_networks` the clients whose
-    mail is our own, to compare.
+    mail is our own, to compare. `validated` are the domains whose unknown users Backstop itself refuses.
     """
 
     forms: Mapping[str, TagForm | None]
@@ -32,6 +32,7 @@ class Wanted:
     reinjecting: str = "REINJECT"
     delimiters: frozenset[str] = frozenset()
     internal_networks: tuple[Network, ...] = ()
+    validated: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
