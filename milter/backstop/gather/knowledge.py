@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from backstop import batv, grace
-from backstop.adapters import recipients, redis_names
+from backstop.adapters import recipients, redis_alias, redis_names
 from backstop.adapters.asker_client import Asking
 from backstop.adapters.recipients import RecipientSource
 from backstop.adapters.redis_store import Reply, ReplyError, begun, ended, glance, pack
@@ -107,6 +107,7 @@ class Knowledge:
         self._found: OrderedDict[str, Domain] = OrderedDict()
         self._blocks: OrderedDict[str, LastBlock] = OrderedDict()
         self._answers: OrderedDict[str, LastAnswer] = OrderedDict()
+        self._aliases_off: OrderedDict[str, bool] = OrderedDict()
         self._sources: dict[SourceName, RecipientSource] = {}
         self._needs: dict[int, tuple[DomainSettings, Needs]] = {}
         every = (config.defaults, *config.by_domain.values())
@@ -221,6 +222,20 @@ class Knowledge:
     def last_answer(self, base: str) -> LastAnswer:
         """What Redis said last of an address."""
         return self._answers.get(base, _NEVER_HEARD)
+
+    def alias_is_off(self, alias: str, reply: Reply) -> bool:
+        """Whether Redis says that a disposable address is switched off; what it said last is kept."""
+        if isinstance(reply, ReplyError):
+            self.on_trouble(f"backstop:alias:{alias}: {reply.text}")
+        elif redis_alias.is_off(reply):
+            _keep(self._aliases_off, alias, True)
+            return True
+        self._aliases_off.pop(alias, None)
+        return False
+
+    def alias_was_off(self, alias: str) -> bool:
+        """Whether Redis said so last."""
+        return alias in self._aliases_off
 
     def needs(self, settings: DomainSettings) -> Needs:
         """What the checks that may run with these settings want to know."""

@@ -113,7 +113,7 @@ class Reading:
                 untagged_mail = whole(next(replies)) > self._now
             if question.tag is not None:
                 guesses = self._guesses(whole(next(replies)), whole(next(replies)))
-        alias_is_off = bool(question.alias) and redis_alias.is_off(next(replies))
+        alias_is_off = bool(question.alias) and knowledge.alias_is_off(question.alias, next(replies))
         if self._needs.unknown_recipients:
             count = whole(next(replies))
             harvests = bool(question.network) and count >= knowledge.limits.unknown_recipients.count
@@ -146,6 +146,7 @@ class Reading:
             existence,
             knowledge.is_ours(question.sender_domain),
             last.untagged_mail,
+            alias_is_off=knowledge.alias_was_off(question.alias),
         )
 
     @property

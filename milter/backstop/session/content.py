@@ -10,6 +10,10 @@ MAX_HEADER_OCTETS: Final = 256_000
 MAX_HEADER_LINES: Final = 2000
 
 
+MAX_SIGNED_LINES: Final = 20_000
+"""Of a header that is read for its signatures: thousands of recipients may stand there, one a line. What is
+beyond counts as missing, so a header is not made too long to be judged."""
+
 MAX_AUTHORS: Final = 10
 """Fields From that are kept: with more than one a message is judged by none."""
 
@@ -32,14 +36,13 @@ class Content:
         "_signatures",
         "author",
         "authors",
-        "is_cut",
     )
 
     def __init__(self, *, keeps: bool = True, signatures: bool = False) -> None:
         self._fields: list[bytes] = []
         self._chunks: list[bytes] = []
-        self._lines_left = MAX_HEADER_LINES
-        self._header_left = MAX_HEADER_OCTETS
+        self._lines_left = MAX_SIGNED_LINES if signatures else MAX_HEADER_LINES
+        self._header_left = MAX_OCTETS if signatures else MAX_HEADER_OCTETS
         self._left = MAX_OCTETS
         self._keeps = keeps
         self._signatures: list[bytes] | None = [] if signatures else None
@@ -48,8 +51,6 @@ class Content:
         """The field From as it came."""
         self.authors: list[bytes] = []
         """All of that name."""
-        self.is_cut = False
-        """A part of the header was left out."""
 
     def header(self, name: str, value: bytes, gap: bytes = b" ") -> None:
         """Keep a field; `gap` is what stands between its colon and its value."""
@@ -58,9 +59,8 @@ class Content:
         self._header_left -= len(line)
         if self._lines_left < 0 or self._header_left < 0:
             self._lines_left = self._header_left = 0
-            self.is_cut = True
             return
-        self._left -= len(line)
+        self._left = max(self._left - len(line), 0)
         self._fields.append(line)
         folded = name.lower()
         if folded == "from":

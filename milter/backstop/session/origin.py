@@ -6,7 +6,7 @@ Nobody is asked about a recipient who is refused anyway, nor about a bounce of m
 from dataclasses import replace
 from typing import Final
 
-from backstop.authentication import SpfResult
+from backstop.authentication import Spf, SpfIdentity, SpfResult
 from backstop.checks import CHECKS
 from backstop.facts import Existence, Facts, Need, Role
 from backstop.session.content import Content
@@ -24,6 +24,7 @@ NEVER: Final = "NOTIFY=NEVER"
 """RFC 3461, section 4.1."""
 
 _OF_ORIGIN: Final = frozenset({Need.SPF, Need.CLIENT_LISTS, Need.SENDER_LISTS})
+_NO_DOMAIN: Final = Spf(SpfResult.NONE, SpfIdentity.MAILFROM, "", "the reverse-path is no address")
 _ASKING: Final = tuple(check for check in CHECKS if not check.needs.isdisjoint(_OF_ORIGIN))
 _NOBODY_NEEDS: Final[frozenset[Need]] = frozenset()
 _OF_CLIENT: Final = frozenset({Need.CLIENT_LISTS})
@@ -50,6 +51,7 @@ def ask(transaction: Transaction, gather: Gather, facts: Facts, needs: frozenset
     missing = needs - transaction.asked
     if transaction.reverse_path is None:  # no address, so of its domain nothing can be asked
         missing &= _OF_CLIENT
+        transaction.origin = replace(transaction.origin, spf=_NO_DOMAIN)
     if missing:
         question = Origin(
             transaction.client.address,
@@ -90,11 +92,9 @@ def wants_signatures(transaction: Transaction) -> bool:
 
 
 def read_signatures(transaction: Transaction, content: Content, gather: Gather, now: float) -> None:
-    """Ask what the message's signatures say; of a message that was not seen whole nothing follows."""
-    sender = transaction.reverse_path
-    if sender is None or content.is_cut:
-        return
+    """Ask what the message's signatures say."""
     origin = transaction.origin
+    sender = transaction.accepted[0].facts.reverse_path
     question = Signed(
         content.header_block(),
         tuple(content.authors),
