@@ -99,10 +99,28 @@ def test_the_record_that_speaks_for_a_domain(checker, domain, result, dispositio
     assert found.reason
 
 
-@pytest.mark.parametrize("fields", [[], [b" a@example.com"] * 2, [b" x"], [b" a@example.com, b@example.net"]])
-def test_whose_author_is_unclear_is_not_judged(checker, fields):
+@pytest.mark.parametrize("fields", [[], [b" x"]])
+def test_a_message_without_an_author_is_not_judged(checker, fields):
     found = checker.check(fields, NO_SPF, (), Budget(), 0.5)
     assert (found.result, found.disposition, found.domain) == (DmarcResult.NONE, NONE, "")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [b" a@example.org, b@example.com"],
+        [b" a@example.com", b" b@example.org"],
+        [b" a@other.example.com, b@refused.example, c@example.com"],
+    ],
+)
+def test_a_second_author_does_not_save_a_forged_one(checker, fields):
+    found = checker.check(fields, NO_SPF, (), Budget(), 0.5)
+    assert (found.result, found.disposition, found.domain) == (DmarcResult.FAIL, REJECT, "example.com")
+
+
+def test_of_several_authors_nothing_follows_while_one_is_unknown_and_none_fails(checker):
+    found = checker.check([b" a@refused.example, b@example.org"], NO_SPF, (), Budget(), 0.5)
+    assert found.result is DmarcResult.TEMPERROR
 
 
 def test_proof(checker):

@@ -9,12 +9,15 @@ from typing import Final
 from backstop import dmarc
 from backstop.adapters.public_suffixes import PublicSuffixes
 from backstop.adapters.resolver import Budget, Outcome, Resolver
-from backstop.authentication import Dkim, DkimResult, Dmarc, DmarcResult, Spf
+from backstop.authentication import Disposition, Dkim, DkimResult, Dmarc, DmarcResult, Spf
 from backstop.dmarc import Alignment, NoAuthor, Policy, Scope
 from backstop.value import value
 
 LOOKUPS: Final = 5
 """Questions for one message: two records, and three that tell whether a domain is there."""
+
+MAX_AUTHORS: Final = 5
+"""Domains of From that are judged."""
 
 MIN_SECONDS: Final = 1.0
 """What is left for them however long the other checks took: what SPF asked may be the forger's, and slow on
@@ -56,20 +59,29 @@ class DmarcChecker:
         """What DMARC says of a message; never raises on what the message or DNS holds.
 
         `from_values` are the values of all its From fields, raw. `spf` and `dkim` are as `dmarc.evaluate`
-        takes them, `sample` too. Of `budget` only the time is used. Raises LookupError without a list of
-        public suffixes; `PublicSuffixes.load` at the start finds that out.
+        takes them, `sample` too. Of several authors the strictest answer holds (section 6.6.1). Of `budget`
+        only the time is used. Raises LookupError without a list of public suffixes; `PublicSuffixes.load` at
+        the start finds that out.
         """
-        author = dmarc.author(from_values)
-        if isinstance(author, NoAuthor):
-            return Dmarc(DmarcResult.NONE, reason=author.value)
+        authors = dmarc.authors(from_values)
+        if isinstance(authors, NoAuthor):
+            return Dmarc(DmarcResult.NONE, reason=authors.value)
+        return max(
+            (self._judged(author, spf, dkim, budget, sample) for author in authors[:MAX_AUTHORS]),
+            key=_strictness,
+        )
+
+    def _judged(
+        self, author: str, spf: Spf | None, dkim: tuple[Dkim, ...], budget: Budget, sample: float
+    ) -> Dmarc:
         own = _own(budget)
-        found = self.find(author.domain, own)
+        found = self.find(author, own)
         if isinstance(found, NotFound):
-            return Dmarc(found.result, author.domain, reason=found.reason)
+            return Dmarc(found.result, author, reason=found.reason)
         return dmarc.evaluate(
             found.policy,
-            self._scope(author.domain, found, own),
-            author.domain,
+            self._scope(author, found, own),
+            author,
             spf,
             dkim,
             organizational=self._suffixes.organizational,
@@ -116,6 +128,11 @@ class DmarcChecker:
         """Whether it has an address or takes mail (RFC 9091, section 2.7); yes if nobody can say."""
         questions = (self._resolver.a, self._resolver.mx, self._resolver.aaaa)
         return any(ask(domain, budget).outcome is not Outcome.ABSENT for ask in questions)
+
+
+def _strictness(dmarc: Dmarc) -> tuple[bool, Disposition, bool]:
+    """What could be found out is more than what could not, and a failure more than all else."""
+    return dmarc.result is DmarcResult.FAIL, dmarc.disposition, dmarc.result is DmarcResult.TEMPERROR
 
 
 def _own(budget: Budget) -> Budget:

@@ -1,4 +1,4 @@
-"""Whose address a message shows: the domain in its header From, read from whatever octets stand there.
+"""Whose addresses a message shows: the domains in its header From, read from whatever octets stand there.
 
 RFC 5322, section 3.6.2, with the obsolete forms; RFC 7489, section 6.6.1. Each octet is looked at a fixed
 number of times: no expression here can match the same octets in two ways.
@@ -10,7 +10,6 @@ from enum import Enum
 from typing import Final
 
 from backstop.address import fold_domain
-from backstop.value import value
 
 MAX_FROM_OCTETS: Final = 16_000
 """Of a From field; what is longer shows nobody."""
@@ -32,26 +31,18 @@ class NoAuthor(Enum):
     """Why there is no domain that could be judged."""
 
     NO_FIELD = "there is no From"
-    FIELDS = "there is more than one From"
     NO_DOMAIN = "From holds no address with a domain"
-    DOMAINS = "From holds addresses of several domains"
 
 
-@value
-class Author:
-    """The domain of the address that is shown, folded."""
+def authors(values: Sequence[bytes]) -> tuple[str, ...] | NoAuthor:
+    """The domains, folded, of whom a message shows as its authors; one nearly always.
 
-    domain: str
-
-
-def author(values: Sequence[bytes]) -> Author | NoAuthor:
-    """Whose address the From fields show; `values` are what stands after the colon of each, still folded."""
-    if len(values) != 1:
-        return NoAuthor.FIELDS if values else NoAuthor.NO_FIELD
-    found = domains(values[0])
-    if not found:
-        return NoAuthor.NO_DOMAIN
-    return Author(found[0]) if len(found) == 1 else NoAuthor.DOMAINS
+    `values` are what stands after the colon of each field From, still folded. That there is one field is the
+    rule (RFC 5322, section 3.6); programs that show mail choose among several as they like.
+    """
+    if not values:
+        return NoAuthor.NO_FIELD
+    return tuple(dict.fromkeys(domain for field in values for domain in domains(field))) or NoAuthor.NO_DOMAIN
 
 
 def domains(field: bytes) -> tuple[str, ...]:

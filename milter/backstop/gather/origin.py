@@ -56,7 +56,7 @@ class OriginAsker:
             return Authenticity(
                 signatures, Dmarc(DmarcResult.TEMPERROR, reason="no public suffix list"), vouched=True
             )
-        # One message in a hundred, as its owner wishes: RFC 7489, section 6.6.4.
+        # Its owner may want only some of the mail judged: RFC 7489, section 6.6.4.
         sample = random.random()  # noqa: S311 - a sample, no secret
         dmarc = checker.check(question.authors, question.spf, signatures, budget, sample)
         unknown = any(one.result is DkimResult.TEMPERROR for one in signatures)
