@@ -268,9 +268,9 @@ def test_postmaster_and_the_user_come_in_transactions_of_their_own():
 
 
 @pytest.mark.parametrize("reply", ["552 5.2.2 Mailbox full", "552 Quota", "550 5.2.2 Over quota"])
-def test_a_full_mailbox_exists(reply):
+def test_mail_for_a_full_mailbox_waits_where_it_is(reply):
     with CallaheadTarget(says(reply)) as target:
-        assert ask(asker(target), "ann") is Existence.EXISTS
+        assert ask(asker(target), "ann") is Existence.UNKNOWN
 
 
 # Who takes everybody: I7

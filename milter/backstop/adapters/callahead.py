@@ -206,11 +206,10 @@ class Callahead:
                     return self._after_accepting(session, key, reply)
                 case Meaning.NOBODY:
                     return self._after_refusing(session, key, reply)
-                case Meaning.FULL:
-                    return Found(Existence.EXISTS, reply.shown, options.exists_seconds)
                 case Meaning.UNSEEN:
                     return Found(Existence.ANYBODY, reply.shown, options.anybody_seconds)
-                case Meaning.TEMPORARY | Meaning.REFUSED:
+                # What is taken for a full mailbox now, the next hop refuses in a moment, and we must return it.
+                case Meaning.TEMPORARY | Meaning.FULL | Meaning.REFUSED:
                     return self._unknown(reply.shown)
 
     def _said_helo(self, deadline: float) -> str:
