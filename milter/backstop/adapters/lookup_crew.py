@@ -128,10 +128,11 @@ class Crew:
     def _find(self, question: "_Question", line: "_Line") -> Existence:
         try:
             existence = self._look(question, line)
+            trouble = KNOWS_NOBODY if existence is Existence.UNKNOWN else ""
         except LookupFailed as failure:
-            self.trouble = str(failure)
-            return Existence.UNKNOWN
-        self.trouble = KNOWS_NOBODY if existence is Existence.UNKNOWN else ""
+            existence, trouble = Existence.UNKNOWN, str(failure)
+        if not question.is_left:  # what comes too late is no news
+            self.trouble = trouble
         return existence
 
     def _look(self, question: "_Question", line: "_Line") -> Existence:
