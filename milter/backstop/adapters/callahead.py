@@ -208,7 +208,7 @@ class Callahead:
                     return self._after_refusing(session, key, reply)
                 case Meaning.UNSEEN:
                     return Found(Existence.ANYBODY, reply.shown, options.anybody_seconds)
-                # What is taken for a full mailbox now, the next hop refuses in a moment, and we must return it.
+                # What is taken for a full mailbox the next hop refuses in a moment, and we must return it.
                 case Meaning.TEMPORARY | Meaning.FULL | Meaning.REFUSED:
                     return self._unknown(reply.shown)
 
