@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from backstop.daemon.asker import MAX_SOUGHT
 from tests.harness.servers import ROOT, need
 
 SYSTEMD = ROOT / "systemd"
@@ -75,6 +76,10 @@ def test_the_service_may_write_where_the_socket_lies_and_nowhere_else():
     assert socket == [["d", "/var/spool/postfix/backstop", "2750", "backstop", "postfix", "-"]]
     assert lines("backstop.service", "ReadWritePaths") == ["-/var/spool/postfix/backstop"]
     assert lines("backstop.service", "ProtectSystem") == ["strict"]
+
+
+def test_the_threads_that_ask_slow_sources_take_none_from_the_workers():
+    assert int(lines("backstop.service", "TasksMax")[0]) >= 512 + 2 * MAX_SOUGHT
 
 
 def test_sysusers_and_tmpfiles_make_what_the_units_name(tmp_path):
