@@ -158,7 +158,10 @@ def test_a_source_that_is_down(host):
         host.with_settings('recipients = ["file:/nonexistent/list"]'),
     ):
         (wrong,) = host.findings("relay.test")["wrong"]
-        assert wrong["text"].startswith("no recipient source can answer, so mail is put off: 451 4.1.1")
+        assert wrong["text"].startswith(
+            "mail for unknown users is put off, as no recipient source answered: 451"
+        )
+        assert "file:/nonexistent/list says: unknown" in wrong["text"]
         assert "`backstop recipient test " in wrong["cure"]
     with (
         host.with_main("relay_recipient_maps="),
@@ -167,6 +170,43 @@ def test_a_source_that_is_down(host):
         (wrong,) = host.findings("relay.test")["wrong"]
         assert "file:/nonexistent/list says: unknown" in wrong["text"]
         assert "source_down tempfail" in wrong["cure"]
+
+
+def test_a_next_hop_is_asked_and_refuses(host):
+    host.next_hop.answer("RCPT", "*.*@relay.test", "550 5.1.1 nobody of that name")
+    source = f'recipients = ["callahead:[127.0.0.1]:{host.next_hop.port}"]'
+    with host.with_main("relay_recipient_maps="), host.with_settings(source):
+        found = host.findings("relay.test", status=0)
+    host.next_hop.forget()
+    assert any(
+        "Backstop refuses unknown users, plain and tagged: 550" in one["text"] for one in found["fine"]
+    )
+    assert host.next_hop.letters == ()
+
+
+def test_a_next_hop_that_takes_everybody(host):
+    source = f'recipients = ["callahead:[127.0.0.1]:{host.next_hop.port}"]'
+    with host.with_main("relay_recipient_maps="), host.with_settings(source):
+        (wrong,) = host.findings("relay.test")["wrong"]
+    assert wrong["text"].endswith("says: takes everybody")
+    assert wrong["cure"].startswith(
+        "the next hop takes everybody: tell it to refuse unknown recipients itself"
+    )
+
+
+def test_a_next_hop_that_was_asked_too_often_is_not_broken(host):
+    host.next_hop.answer("RCPT", "*.*@relay.test", "550 5.1.1 nobody of that name")
+    source = f'recipients = ["callahead:[127.0.0.1]:{host.next_hop.port}"]'
+    with host.with_main("relay_recipient_maps="), host.with_settings(source):
+        for _ in range(11):  # ten new questions a minute
+            found = json.loads(host.doctor("relay.test", "--json").stdout)["findings"]
+            last = [one for one in found if one["examination"] == "unknown users"]
+            if last[0]["level"] != "fine":
+                break
+    host.next_hop.forget()
+    assert last[0]["level"] == "not examined", last
+    assert "says: does not exist" in last[0]["text"]
+    assert "`backstop doctor relay.test` again in a minute" in last[0]["cure"]
 
 
 def test_tags_that_the_mail_server_does_not_know(host):

@@ -1,9 +1,9 @@
-"""Why unknown users of a domain are accepted: what each recipient source says, and which one is missing."""
+"""Why unknown users of a domain are accepted or put off: what each source says, and which one is missing."""
 
 from collections.abc import Sequence
 from typing import Final
 
-from backstop.cli.examinations.finding import Finding, wrong
+from backstop.cli.examinations.finding import Finding, unknown, wrong
 from backstop.cli.examinations.surroundings import Surroundings
 from backstop.cli.output import CommandFailed
 from backstop.cli.recipients import WORDS, SourceAnswer, ask
@@ -12,6 +12,7 @@ from backstop.settings import Action, DomainSettings, SourceDown, SourceKind
 
 PAGE: Final = "docs/never-a-source.md"
 
+_TELLING: Final = (Existence.EXISTS, Existence.MISSING, Existence.ANYBODY)
 _EXAMPLES: Final = {
     "redis": '"redis"',
     "file": '"file:/path"',
@@ -33,6 +34,17 @@ def missing_source(surroundings: Surroundings, domain: str, nobody: str, forms: 
         f" {nobody}: {said}",
         f"{_cure(domain, settings, answers)}. {PAGE} tells more",
     )
+
+
+def silent_source(surroundings: Surroundings, domain: str, nobody: str, reply: str) -> Finding:
+    """The finding about a domain whose mail the daemon puts off, as no source told it who exists."""
+    answers = _answers(surroundings, surroundings.effective(domain).settings, nobody)
+    said = "; ".join(_said(answer) for answer in answers) or "no recipient source is set"
+    text = f"mail for unknown users is put off, as no recipient source answered: {reply}. Asked here: {said}"
+    if any(answer.existence in _TELLING for answer in answers):
+        # A daemon asks a next hop a few times a minute at most, and many domains may share one.
+        return unknown(domain, text, f"the source answers: `backstop doctor {domain}` again in a minute")
+    return wrong(domain, text, f"mend the source: `backstop recipient test {nobody}` asks it again")
 
 
 def _answers(surroundings: Surroundings, settings: DomainSettings, nobody: str) -> list[SourceAnswer]:

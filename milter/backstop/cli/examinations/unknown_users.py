@@ -20,7 +20,7 @@ from backstop.adapters.smtp_caller import SmtpCaller, SmtpReply, SmtpUnreachable
 from backstop.address import Address, is_in
 from backstop.checks.recipient import CHECK as RECIPIENT
 from backstop.cli.examinations.finding import Examination, Finding, fine, note, unknown, wrong
-from backstop.cli.examinations.missing_source import missing_source
+from backstop.cli.examinations.missing_source import missing_source, silent_source
 from backstop.cli.examinations.surroundings import PATIENCE, Surroundings
 
 _CONSONANTS: Final = "bdfghjklmnprstvz"
@@ -106,7 +106,7 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     asked = [each for each in (probe.nobody, probe.nobody_tagged) if each]
     put_off = [each for each in asked if not told.of(each).accepts and not told.of(each).refuses]
     if put_off:
-        yield _put_off(domain, probe, put_off, told.of(put_off[0]))
+        yield _put_off(surroundings, domain, probe, put_off, told.of(put_off[0]))
         return
     postmaster = told.of(probe.postmaster)
     refused = [each for each in asked if told.of(each).refuses]
@@ -125,9 +125,11 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     yield from _judge_known(domain, probe, told)
 
 
-def _put_off(domain: str, probe: Probe, put_off: list[str], reply: SmtpReply) -> Finding:
+def _put_off(
+    surroundings: Surroundings, domain: str, probe: Probe, put_off: list[str], reply: SmtpReply
+) -> Finding:
     if RECIPIENT.tempfail.text in reply.text:
-        return _source_down(domain, probe, str(reply))
+        return silent_source(surroundings, domain, probe.nobody, str(reply))
     if reply.is_about_the_address:
         return note(
             domain,
@@ -136,14 +138,6 @@ def _put_off(domain: str, probe: Probe, put_off: list[str], reply: SmtpReply) ->
             "in Postfix: unverified_recipient_reject_code = 550, soft_bounce = no",
         )
     return unknown(domain, f"the mail server puts {put_off[0]} off: {reply}", _ASK_AGAIN)
-
-
-def _source_down(domain: str, probe: Probe, reply: str) -> Finding:
-    return wrong(
-        domain,
-        f"no recipient source can answer, so mail is put off: {reply}",
-        f"`backstop recipient test {probe.nobody}` tells what is wrong with each source",
-    )
 
 
 def _judge_taken(
@@ -168,7 +162,7 @@ def _judge_taken(
         yield missing_source(surroundings, domain, probe.nobody, _forms(probe, let_in))
     elif put_off:
         verdict = verdicts[put_off[0]]
-        yield _source_down(domain, probe, f"{verdict.code} {verdict.text}")
+        yield silent_source(surroundings, domain, probe.nobody, f"{verdict.code} {verdict.text}")
     else:
         verdict = verdicts[taken[0]]
         yield fine(
