@@ -1,6 +1,9 @@
 """What `doctor` says of the store and what is in it, on a real Redis, without mail server and daemon."""
 
 import json
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -119,6 +122,55 @@ def test_keys_that_mean_nothing(backstop):
     assert cures["backstop:block:Example.ORG"].startswith("`backstop block example.org`, then ")
     assert "DEL backstop:block:Example.ORG" in cures["backstop:block:Example.ORG"]
     assert "--all" not in cures["backstop:block:example.com"]
+
+
+def test_a_cure_is_safe_to_paste(backstop):
+    backstop.redis.set("backstop:block:$(id)`id`;id@Example.com", "junk")
+    backstop.redis.hset("backstop:domain:example.com", "$(id)", "1")
+    cures = [one["cure"] for one in findings(backstop, "keys of the store")]
+    assert len(cures) == 2
+    for cure in cures:
+        for command in re.findall(r"`backstop (.*?)`(?:,|$)", cure):
+            assert not [word for word in re.split(r"'[^']*'", command) if set(word) & set("$`;()")]
+
+
+def test_the_set_of_domains_is_none(backstop):
+    backstop.redis.set("backstop:domains", "example.net")
+    assert findings(backstop, "store") == []
+    (wrong,) = findings(backstop, "keys of the store")
+    assert wrong["subject"] == "backstop:domains"
+    assert wrong["text"] == "is a string where a set is wanted, so it is passed over"
+
+
+def test_a_domain_that_is_none_is_told_and_never_asked_about(backstop):
+    backstop.redis.sadd("backstop:domains", "Example.NET", "x>\r\nDATA\r\n.example", "example.net")
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+        heard = pool.submit(answer_everything, listener, 3)
+        server = f"127.0.0.1:{listener.getsockname()[1]}"
+        said = json.loads(backstop("doctor", "--server", server, "--json", status=1))
+        lines = heard.result(10)
+    found = [one for one in said["findings"] if one["examination"] == "keys of the store"]
+    assert {one["subject"] for one in found} == {"backstop:domains"}
+    assert sorted(one["text"] for one in found) == [
+        '"Example.NET" is written example.net, so nothing is protected by it',
+        '"x>\r\nDATA\r\n.example" is no domain, so nothing is protected by it',
+    ]
+    verbs = {line.partition(b" ")[0].strip() for line in lines}
+    assert verbs == {b"EHLO", b"MAIL", b"RCPT", b"RSET", b"QUIT"}
+    recipients = {line.rpartition(b"@")[2].strip(b">\r\n") for line in lines if line.startswith(b"RCPT")}
+    assert recipients == {b"example.com", b"example.org", b"example.net"}
+
+
+def answer_everything(listener, sessions):
+    """Say 250 to every line of so many sessions; the lines."""
+    lines = []
+    for _ in range(sessions):
+        with listener.accept()[0] as connection, connection.makefile("rwb", buffering=0) as stream:
+            stream.write(b"220 hi\r\n")
+            while line := stream.readline():
+                lines.append(line)
+                stream.write(b"250 ok\r\n")
+    return lines
 
 
 def test_what_comes_from_redis_moves_no_cursor_and_a_thousand_are_told_in_twenty_lines(backstop):

@@ -102,6 +102,7 @@ class SmtpCaller:
 
     def command(self, line: str) -> SmtpReply:
         """Send one line and read its reply."""
+        assert not {"\r", "\n"} & set(line)
         try:
             self._socket.settimeout(self._seconds)
             self._socket.sendall(line.encode("utf-8", "surrogateescape") + b"\r\n")

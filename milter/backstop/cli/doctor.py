@@ -104,16 +104,17 @@ def _surroundings(arguments: argparse.Namespace) -> "Surroundings":
     from backstop.setup.postfix.reading import Postfix, is_installed
 
     config, toggles = open_store(arguments)
-    domains, away = known_domains(config, toggles)
+    known = known_domains(config, toggles)
     # Where another host is named, the Postfix of this one is not the mail server that is meant.
     is_here = arguments.postfix_config or (arguments.server is None and is_installed())
     postfix = Postfix(arguments.postfix_config) if is_here else None
     return Surroundings(
         config=config,
         toggles=toggles,
-        away=away,
-        domains=_chosen(config, domains, arguments.domains) if arguments.domains else domains,
+        away=known.away,
+        domains=_chosen(config, known.names, arguments.domains) if arguments.domains else known.names,
         server=mail_server(postfix) if arguments.server is None else _server(arguments.server),
+        misnamed=known.misnamed,
         postfix=postfix,
     )
 

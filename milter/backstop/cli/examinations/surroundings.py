@@ -5,6 +5,8 @@ import socket
 import time
 from dataclasses import dataclass, field
 
+from backstop.adapters.redis_store import pack
+from backstop.address import fold_domain
 from backstop.cli import effective
 from backstop.cli.effective import Effective
 from backstop.cli.output import CommandFailed
@@ -40,6 +42,9 @@ class Surroundings:
     away: str
     domains: tuple[str, ...]
     server: MailServer
+    misnamed: tuple[str, ...] = ()
+    """What the store names as protected domains, and is none."""
+
     postfix: Postfix | None = None
     """The Postfix of this host, where it is the mail server that is asked."""
 
@@ -76,9 +81,25 @@ def mail_server(postfix: Postfix | None) -> MailServer:
     return MailServer(host, port)
 
 
-def known_domains(config: Config, toggles: Toggles) -> tuple[tuple[str, ...], str]:
-    """All protected domains, and why the store does not answer; those of the file then."""
+@dataclass(frozen=True, slots=True)
+class Domains:
+    """The protected domains, what the store names beside them that is none, and why it does not answer."""
+
+    names: tuple[str, ...]
+    misnamed: tuple[str, ...] = ()
+    away: str = ""
+
+
+def known_domains(config: Config, toggles: Toggles) -> Domains:
+    """All protected domains; those of the file alone where the store does not name any."""
     try:
-        return tuple(all_domains(config, toggles)), ""
-    except CommandFailed as failure:
-        return config.domains, str(failure)
+        found = all_domains(config, toggles)
+    except CommandFailed:
+        try:  # it may be there, and the set be none
+            toggles.ask(pack("PING"))
+        except CommandFailed as failure:
+            return Domains(config.domains, away=str(failure))
+        return Domains(config.domains)
+    # What stands in Redis goes into commands of SMTP: only what is a domain may.
+    names = tuple(name for name in found if fold_domain(name) == name)
+    return Domains(names, tuple(name for name in found if name not in names))

@@ -1,5 +1,6 @@
 """Keys in the store that mean nothing, or that nobody reads because of how they are written."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -31,7 +32,12 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
         return
     count = 0
     try:
-        for finding in (*_types(surroundings), *_settings(surroundings), *_blocks(surroundings)):
+        for finding in (
+            *_names(surroundings),
+            *_types(surroundings),
+            *_settings(surroundings),
+            *_blocks(surroundings),
+        ):
             count += 1
             if count <= MAX_NAMED:
                 yield finding
@@ -42,6 +48,19 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
         yield wrong("store", f"{count - MAX_NAMED} more keys mean nothing", "mend those named first")
     if not count:
         yield fine("store", "every block and setting in it means something")
+
+
+def _names(surroundings: Surroundings) -> Iterator[Finding]:
+    for name in surroundings.misnamed:
+        meant = fold_domain(name.strip())
+        yield wrong(
+            text(redis_names.DOMAINS),
+            f'"{name}" is '
+            + (f"written {meant}" if meant else "no domain")
+            + ", so nothing is protected by it",
+            (f"`backstop domain add {meant}`, then " if meant else "")
+            + surroundings.toggles.redis_cli("SREM", redis_names.DOMAINS, name),
+        )
 
 
 def _types(surroundings: Surroundings) -> Iterator[Finding]:
@@ -70,7 +89,7 @@ def _settings(surroundings: Surroundings) -> Iterator[Finding]:
         found = surroundings.effective(domain)
         for fault in found.faults if found.fields else ():
             key, _, rest = fault.partition(": ")
-            field = rest.partition(":")[0]
+            field = shlex.quote(rest.partition(":")[0])  # cures are for a shell
             yield wrong(
                 key,
                 f"{rest}; the field is passed over",
@@ -85,13 +104,14 @@ def _blocks(surroundings: Surroundings) -> Iterator[Finding]:
     for key, value in zip(keys, values, strict=True):
         delete = surroundings.toggles.redis_cli("DEL", key)
         name = key.removeprefix(prefix) if key != every else ""
+        shown = shlex.quote(name) if name else "--all"
         if isinstance(value, ReplyError):
             yield wrong(key, "is no string, so it blocks nothing", f"{delete} takes it away")
         elif value and parse_block(text(value)) is None:
             yield wrong(
                 key,
                 f'its value "{text(value)}" is no action, so it blocks nothing',
-                f"`backstop block {name or '--all'} --as junk`, or `backstop unblock {name or '--all'}`",
+                f"`backstop block {shown} --as junk`, or `backstop unblock {shown}`",
             )
         elif name and (meant := _meant(surroundings, name)) != name:
             yield wrong(
@@ -100,7 +120,8 @@ def _blocks(surroundings: Surroundings) -> Iterator[Finding]:
                 + (
                     f"the name is written {meant}" if meant else "its name is neither a domain nor an address"
                 ),
-                (f"`backstop block {meant}`, then " if meant else "") + f"{delete} takes it away",
+                (f"`backstop block {shlex.quote(meant)}`, then " if meant else "")
+                + f"{delete} takes it away",
             )
 
 
