@@ -155,7 +155,11 @@ class _Connection:
             directory.set_option(ldap.OPT_X_TLS_CACERTFILE, str(options.ca_file))
         directory.set_option(ldap.OPT_X_TLS_NEWCTX, 0)
         if options.starttls:
-            directory.start_tls_s()
+            try:
+                directory.start_tls_s()
+            except ldap.LDAPError as error:  # which says nothing of a certificate that it does not know
+                cure = "does ca_file name who signed its certificate?"
+                raise LookupFailed(f"{' '.join(options.uri)}: no TLS: {_words(error)}; {cure}") from None
         if options.password_file is not None:
             try:
                 password = password_file.read(options.password_file)
