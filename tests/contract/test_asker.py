@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backstop.adapters.asker_client import MAX_IDLE, AskedSource, AskerClient, Question, make_door
+from backstop.adapters.asker_client import MAX_IDLE, AskedSource, AskerClient, Question, knock, make_door
 from backstop.facts import Existence
 from backstop.settings import parse_source
 from tests.harness.asker_process import AskerProcess
@@ -77,7 +77,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("packet", [b"", b"x", b"[]", b'["a","b",[],1.0]', b"[" * 60_000, b"\xff" * 100])
     def test_what_is_no_question_ends_the_conversation(self, shared: AskerProcess, packet: bytes) -> None:
-        conversation = shared.client._begin()
+        conversation = knock(shared.client._door)
         assert conversation is not None
         with conversation:
             conversation.send(packet)
@@ -164,7 +164,7 @@ class TestFalls:
         inner, outer = make_door()
         client = AskerClient(outer)
         with inner, outer:
-            while visitor := client._begin():
+            while visitor := knock(outer):
                 visitor.close()
             began = time.monotonic()
             assert client.ask(Question("sql:x", "ours.test", ("x",), began + PATIENCE)) is None

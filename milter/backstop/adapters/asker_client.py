@@ -101,7 +101,6 @@ class AskerClient:
     """
 
     def __init__(self, door: socket.socket) -> None:
-        door.setblocking(False)
         self._door = door
         self._lock = threading.Lock()
         self._idle: list[socket.socket] = []
@@ -112,7 +111,7 @@ class AskerClient:
         if len(packet) > MAX_PACKET:
             return None
         for _ in range(TRIES):
-            conversation = self._take() or self._begin()
+            conversation = self._take() or knock(self._door)
             if conversation is None:
                 return None
             try:
@@ -152,20 +151,6 @@ class AskerClient:
                 self._idle.append(conversation)
                 return
         conversation.close()
-
-    def _begin(self) -> socket.socket | None:
-        """A new conversation; None where too many wait at the door, or descriptors are out."""
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:
-            return None
-        with theirs:
-            try:
-                socket.send_fds(self._door, [b"c"], [theirs.fileno()])
-            except OSError:
-                ours.close()
-                return None
-        return ours
 
 
 def _exchange(conversation: socket.socket, packet: bytes, deadline: float) -> bytes:
@@ -217,8 +202,25 @@ class AskedSource:
 
 
 def make_door() -> tuple[socket.socket, socket.socket]:
-    """The asker's end and the workers' end of a door."""
-    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """The asker's end and the workers' end of a door; nobody waits at the latter."""
+    inner, outer = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    outer.setblocking(False)
+    return inner, outer
+
+
+def knock(door: socket.socket) -> socket.socket | None:
+    """Begin a conversation at the workers' end; None where too many wait there, or descriptors are out."""
+    try:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        return None
+    with theirs:
+        try:
+            socket.send_fds(door, [b"c"], [theirs.fileno()])
+        except OSError:
+            ours.close()
+            return None
+    return ours
 
 
 def visitor(door: socket.socket) -> socket.socket | None:
