@@ -1,5 +1,6 @@
 """What is particular to the tables of Postfix, read by postmap or directly."""
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -121,8 +122,11 @@ def test_without_postmaps_configuration_it_is_unknown(tmp_path: Path) -> None:
 
 
 def children() -> set[int]:
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+            found.update(map(int, (task / "children").read_text().split()))
+    return found
 
 
 def test_a_crowd_before_a_table_that_hangs_starts_few_processes_and_leaves_none(
@@ -228,8 +232,9 @@ class TestLmdb:
     def test_two_of_one_file_do_not_end_the_process(self, path: Path) -> None:
         first, second = LmdbFile(str(path)), LmdbFile(str(path))
         assert ask(first, "alice@ours.test") is Existence.EXISTS
-        assert ask(second, "alice@ours.test") is Existence.UNKNOWN
-        assert "already open" in second.trouble
+        # Newer versions of lmdb refuse the second, 1.4.0 does not.
+        if ask(second, "alice@ours.test") is not Existence.EXISTS:
+            assert "already open" in second.trouble
         first.close()
         assert ask(second, "alice@ours.test") is Existence.EXISTS
         second.close()

@@ -21,7 +21,7 @@ _SMALLEST: Final = 8192
 class LmdbFile:
     """One table, for any number of threads. `table` is the path as Postfix writes it, without `.lmdb`.
 
-    An LMDB file must not be open twice in one process: two of these for one file disturb each other, and say
+    A process should not open an LMDB file twice: newer versions of the module refuse the second, which says
     UNKNOWN then.
     """
 
