@@ -18,6 +18,9 @@ from backstop.facts import Existence
 from backstop.settings import SourceName, parse_source
 from tests.harness.waiting import wait_for
 
+# Other tests of this process may have left threads; the child uses none of theirs.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+
 
 class _Nobody:
     trouble = ""

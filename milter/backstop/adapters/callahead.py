@@ -133,6 +133,9 @@ class Callahead:
             flight.landed.set()
         return flight.found
 
+    def close(self) -> None:
+        """Nothing is open between two questions."""
+
     def _known(self, key: _Key) -> Found | None:
         now = self._clock()
         domain = self._domains[key[1]]

@@ -50,6 +50,9 @@ class SlowSource(Protocol):
     def trouble(self) -> str:
         """What is wrong, for a person."""
 
+    def close(self) -> None:
+        """Leave; nothing is asked any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
@@ -81,6 +84,10 @@ class KeptAnswers:
     def trouble(self) -> str:
         """As the source has it."""
         return self._source.trouble
+
+    def close(self) -> None:
+        """Close the source."""
+        self._source.close()
 
     def known(self, local: str, domain: str) -> Existence | None:
         """The answer that is still kept; None without one."""

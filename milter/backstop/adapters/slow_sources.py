@@ -98,6 +98,14 @@ class SlowSources:
         self._on_answer(question.source, source.trouble)
         return existence
 
+    def close(self) -> None:
+        """Leave all sources; nothing is asked any more."""
+        with self._lock:
+            opened = list(self._opened.values())
+            self._opened.clear()
+        for source in opened:
+            source.close()
+
     def _source(self, name: str) -> KeptAnswers | None:
         source = self._opened.get(name)
         if source is not None or name not in self._names:  # no more than the configuration names
@@ -111,7 +119,7 @@ class SlowSources:
 def asked_here(
     names: Iterable[SourceName], options: SlowOptions, on_trouble: Callable[[str], None]
 ) -> SlowSources:
-    """The sources for a command, which waits for them itself."""
+    """The sources for a command, which waits for them itself and closes them."""
 
     def note(_source: str, trouble: str) -> None:
         if trouble:

@@ -62,6 +62,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     config, toggles, store = _open(arguments)
     troubles: list[str] = []
     asking = asked_here(config.slow_sources, config.slow, troubles.append)
+    arguments.closing.callback(asking.close)
     gather = Onlooker(config, store, troubles.append, asking)
     session = Session(config.site, gather, reads=True)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")

@@ -1,6 +1,7 @@
 """The commands `recipient add`, `remove`, `list` and `test`."""
 
 import argparse
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -175,9 +176,10 @@ def ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[s
     from backstop.adapters.slow_sources import asked_here
 
     troubles: list[str] = []
-    source = make(name, troubles.append, asked_here([name], toggles.config.slow, troubles.append))
-    replies = toggles.ask(*source.commands(domain, locals_))
-    existence = source.existence(domain, locals_, replies, time.time(), time.monotonic() + PATIENCE)
+    with contextlib.closing(asked_here([name], toggles.config.slow, troubles.append)) as asking:
+        source = make(name, troubles.append, asking)
+        replies = toggles.ask(*source.commands(domain, locals_))
+        existence = source.existence(domain, locals_, replies, time.time(), time.monotonic() + PATIENCE)
     if existence.name == "UNKNOWN" and not troubles and replies:
         troubles.append("the set is missing, empty or no set: it knows nobody")
     if existence.name == "UNKNOWN" and not troubles:
