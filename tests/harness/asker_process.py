@@ -75,7 +75,7 @@ class AskerProcess:
         """Put an asker behind the door."""
         door = self._inner.fileno()
         words = [sys.executable, "-m", "tests.harness.asker_process", str(door), str(self._folder)]
-        path = os.pathsep.join([str(ROOT / "milter"), str(ROOT)])
+        path = os.pathsep.join([str(ROOT / "milter"), str(ROOT), os.environ.get("PYTHONPATH", "")])
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 words, pass_fds=[door], env={**os.environ, "PYTHONPATH": path}, stderr=log

@@ -2,7 +2,14 @@
 
 import pytest
 
-from backstop.adapters.slow_source import MAX_KEY, NOTHING_KEPT, SECONDS, STALE_SECONDS, KeptAnswers
+from backstop.adapters.slow_source import (
+    CLEAR_WORDS,
+    MAX_KEY,
+    NOTHING_KEPT,
+    SECONDS,
+    STALE_SECONDS,
+    KeptAnswers,
+)
 from backstop.facts import Existence
 
 EXISTS, MISSING, UNKNOWN, ANYBODY = (
@@ -144,6 +151,17 @@ def test_a_source_with_a_memory_of_its_own_is_asked_each_time(source, clock):
         assert kept.ask("alice", "ours.test", 0.0) is EXISTS
     assert len(source.asked) == 3
     assert kept.known("alice", "ours.test") is None
+
+
+def test_what_a_source_keeps_itself_is_kept_here_but_for_what_it_could_not_say(source, clock):
+    kept = KeptAnswers(source, CLEAR_WORDS, clock)
+    assert kept.ask("alice", "ours.test", 0.0) is EXISTS
+    assert kept.known("alice", "ours.test") is EXISTS
+    source.says = UNKNOWN
+    assert kept.ask("bob", "ours.test", 0.0) is UNKNOWN
+    assert kept.known("bob", "ours.test") is None
+    clock.now += SECONDS[EXISTS]
+    assert kept.ask("alice", "ours.test", 0.0) is UNKNOWN  # whether it is stale is for the source to say
 
 
 def test_its_trouble_is_the_sources(kept, source):

@@ -32,7 +32,13 @@ SECONDS: Final[Mapping[Existence, float]] = {
 STALE_SECONDS: Final = 86_400.0
 """For how long it is believed that somebody exists, while the source cannot say."""
 
+CLEAR_WORDS: Final[Mapping[Existence, float]] = {
+    existence: seconds for existence, seconds in SECONDS.items() if existence is not Existence.UNKNOWN
+}
+"""For a source that keeps its answers itself: they are given at once here, without a thread for each."""
+
 NOTHING_KEPT: Final[Mapping[Existence, float]] = {}
+"""For a source that answers in no time."""
 
 
 class SlowSource(Protocol):

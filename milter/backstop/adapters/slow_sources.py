@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from backstop.adapters.asker_client import Question
 from backstop.adapters.callahead_target import Options, parse_target
-from backstop.adapters.slow_source import NOTHING_KEPT, SECONDS, KeptAnswers
+from backstop.adapters.slow_source import CLEAR_WORDS, NOTHING_KEPT, SECONDS, KeptAnswers
 from backstop.facts import Existence
 from backstop.settings import SourceKind, SourceName
 
@@ -35,8 +35,7 @@ def open_source(name: SourceName, options: SlowOptions) -> KeptAnswers:
         case SourceKind.CALLAHEAD:
             from backstop.adapters.callahead import Callahead  # noqa: PLC0415
 
-            # It keeps its answers itself, and asks no more often than it may.
-            return KeptAnswers(Callahead(parse_target(name.argument), options.callahead), NOTHING_KEPT)
+            return KeptAnswers(Callahead(parse_target(name.argument), options.callahead), CLEAR_WORDS)
         case SourceKind.POSTFIX:
             from backstop.adapters.lmdb_file import LmdbFile  # noqa: PLC0415
             from backstop.adapters.postfix_map import open_table  # noqa: PLC0415
