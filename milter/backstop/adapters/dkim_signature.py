@@ -27,6 +27,20 @@ MAX_LINES: Final = 2000
 MAX_LINE: Final = 16 * 1024
 """Octets of a line."""
 
+
+@value
+class Bounds:
+    """How much of a header block is read: octets, lines, and octets of a line; the rest is not there."""
+
+    octets: int
+    lines: int
+    line: int
+
+
+OF_RETURNED: Final = Bounds(MAX_BLOCK, MAX_LINES, MAX_LINE)
+OF_MESSAGE: Final = Bounds(1_000_000, 20_000, 128 * 1024)
+"""Of a message itself: thousands of recipients stand there, one a line or all on one, and are signed."""
+
 MAX_AHEAD: Final = 86_400
 """By how many seconds a signature may be younger than now: our own hosts' clocks."""
 
@@ -84,7 +98,7 @@ class Signature:
     """The user of `i=` is in a subdomain of `d=`, which the key may forbid (`t=s`)."""
 
 
-def fields(block: bytes) -> list[Field]:
+def fields(block: bytes, bounds: Bounds = OF_RETURNED) -> list[Field]:
     """The fields of a block that ends where it ends or at its first empty line.
 
     Empty lines before the first field, mbox's `From ` lines and lines that are no field are passed over, with
@@ -92,8 +106,8 @@ def fields(block: bytes) -> list[Field]:
     """
     found: list[tuple[bytes, list[bytes]]] = []
     lines: list[bytes] | None = None
-    for line in block[:MAX_BLOCK].split(b"\n", MAX_LINES)[:MAX_LINES]:
-        line = line[:MAX_LINE].rstrip(b"\r")  # noqa: PLW2901 - the same line; some systems end it CR CR LF
+    for line in block[: bounds.octets].split(b"\n", bounds.lines)[: bounds.lines]:
+        line = line[: bounds.line].rstrip(b"\r")  # noqa: PLW2901 - the same line; some systems end it CR CR LF
         if not line:
             if found:
                 break

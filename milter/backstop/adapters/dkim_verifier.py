@@ -58,7 +58,7 @@ class DkimVerifier:
         used: there is one question for each signature.
         """
         own = _own(budget)
-        block = dkim_signature.fields(header)
+        block = dkim_signature.fields(header, dkim_signature.OF_MESSAGE)
         signatures = (field for field in block if field.name == b"dkim-signature")
         chosen = [(field, dkim_signature.tags(field) or {}) for field in islice(signatures, MAX_SIGNATURES)]
         domains = [dkim_signature.domain_of(tags) for _, tags in chosen]
