@@ -1,5 +1,7 @@
 """DMARC with the records of a real name server, and of one that does not answer."""
 
+import time
+
 import dns.rcode
 import pytest
 
@@ -148,6 +150,7 @@ def test_vouching(checker):
 
 SERVFAIL = Odd(udp=lambda query: [answer(query, rcode=dns.rcode.SERVFAIL)])
 REJECTING = Odd(udp=lambda query: [answer(query, '@ 300 TXT "v=DMARC1; p=none; np=reject"')])
+SILENT = Odd()
 ABSENT = Odd(udp=lambda query: [answer(query, rcode=dns.rcode.NXDOMAIN)])
 
 
@@ -162,6 +165,28 @@ def test_a_silent_server_costs_bounded_time(suffixes):
         budget = Budget(seconds=0.3)
         checker = DmarcChecker(Resolver([server.address], lifetime=0.5), suffixes)
         assert checked(checker, "example.com", budget=budget).result is DmarcResult.TEMPERROR
+
+
+@pytest.mark.parametrize("left", [0.0, 2.0])
+def test_many_authors_who_are_silent_cost_no_more_time_than_one(suffixes, left):
+    authors = b", ".join(b"a@silent%d.example" % number for number in range(5))
+    with OddNameServer({}, otherwise=SILENT) as server:
+        checker = DmarcChecker(Resolver([server.address]), suffixes)
+        began = time.monotonic()
+        found = checker.check([authors], NO_SPF, (), Budget(seconds=left), 0.5)
+        assert time.monotonic() - began < max(left, 1.0) + 0.7
+    assert found.result is DmarcResult.TEMPERROR
+
+
+def test_an_author_who_is_silent_leaves_the_forged_one_his_time(suffixes):
+    def by_name(query):
+        return [] if b"silent" in query else REJECTING.udp(query)
+
+    with OddNameServer({}, otherwise=Odd(udp=by_name)) as server:
+        checker = DmarcChecker(Resolver([server.address]), suffixes)
+        authors = b"a@silent1.example, b@silent2.example, c@example.com"
+        found = checker.check([authors], NO_SPF, (), Budget(), 0.5)
+    assert (found.result, found.domain) == (DmarcResult.FAIL, "example.com")
 
 
 def test_a_domain_of_which_nobody_can_say_whether_it_exists_counts_as_there(suffixes):

@@ -14,14 +14,14 @@ from backstop.dmarc import Alignment, NoAuthor, Policy, Scope
 from backstop.value import value
 
 LOOKUPS: Final = 5
-"""Questions for one message: two records, and three that tell whether a domain is there."""
+"""Questions for one author, apart from SPF's: two records, and three that tell whether a domain is there."""
 
 MAX_AUTHORS: Final = 5
 """Domains of From that are judged."""
 
 MIN_SECONDS: Final = 1.0
-"""What is left for them however long the other checks took: what SPF asked may be the forger's, and slow on
-purpose."""
+"""What is left for all of them together however long the other checks took: what SPF asked may be the
+forger's, and slow on purpose."""
 
 
 @value
@@ -66,15 +66,17 @@ class DmarcChecker:
         authors = dmarc.authors(from_values)
         if isinstance(authors, NoAuthor):
             return Dmarc(DmarcResult.NONE, reason=authors.value)
+        judged = authors[:MAX_AUTHORS]
+        # Each has a time of his own: one who is silent must not be why another, who is forged, passes.
+        seconds = max(budget.seconds_left, MIN_SECONDS) / len(judged)
         return max(
-            (self._judged(author, spf, dkim, budget, sample) for author in authors[:MAX_AUTHORS]),
+            (self._judged(author, spf, dkim, Budget(LOOKUPS, LOOKUPS, seconds), sample) for author in judged),
             key=_strictness,
         )
 
     def _judged(
-        self, author: str, spf: Spf | None, dkim: tuple[Dkim, ...], budget: Budget, sample: float
+        self, author: str, spf: Spf | None, dkim: tuple[Dkim, ...], own: Budget, sample: float
     ) -> Dmarc:
-        own = _own(budget)
         found = self.find(author, own)
         if isinstance(found, NotFound):
             return Dmarc(found.result, author, reason=found.reason)
@@ -133,10 +135,3 @@ class DmarcChecker:
 def _strictness(dmarc: Dmarc) -> tuple[bool, Disposition, bool]:
     """What could be found out is more than what could not, and a failure more than all else."""
     return dmarc.result is DmarcResult.FAIL, dmarc.disposition, dmarc.result is DmarcResult.TEMPERROR
-
-
-def _own(budget: Budget) -> Budget:
-    """A budget with lookups of our own: what SPF's policy costs is its owner's doing."""
-    if budget.seconds_left < MIN_SECONDS:
-        return Budget(LOOKUPS, LOOKUPS, MIN_SECONDS)
-    return budget.apart(lookups=LOOKUPS)
