@@ -98,6 +98,12 @@ class TestPass:
         message = sign(key, LETTER, canon=canon)
         assert look(verifier, message) == (Dkim(PASS, "example.com", "s1", "it verifies"),)
 
+    @pytest.mark.parametrize("between", [b",\r\n ", b", "], ids=["one a line", "in one line"])
+    def test_a_message_to_thousands(self, verifier, key, between) -> None:
+        recipients = between.join(b"user%d@example.net" % number for number in range(5000))
+        message = sign(key, LETTER.replace(b"king@example.net", recipients))
+        assert results(verifier, message) == [PASS]
+
     @pytest.mark.parametrize("canon", CANONS)
     @pytest.mark.parametrize(
         "body", [b"", b"\r\n", b"\r\n\r\n\r\n", b" \r\n\t\r\n", b"x", b"x ", b"\r\nx\r\r\n"]

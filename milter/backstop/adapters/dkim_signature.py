@@ -19,7 +19,7 @@ from backstop.dkim_body import BodyCanonicalization
 from backstop.value import value
 
 MAX_BLOCK: Final = 256 * 1024
-"""Octets of a header block that are read; what comes after them is not there."""
+"""Octets of a returned header block that are read; what comes after them is not there."""
 
 MAX_LINES: Final = 2000
 """Lines of it."""
