@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.harness.milter_wire import (
+    ALL_STEPS,
     Answer,
     BodyReplaced,
     Change,
@@ -64,7 +65,7 @@ BODY_CHUNK = 65535
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who talks to the mail server.
+    """Who talks to the mail server; without `helo` it never says HELO.
 
     Mail that did not come by SMTP has the name `localhost` and port 0 in Postfix, and the address `None` in
     Sendmail.
@@ -133,7 +134,10 @@ _DEFAULT_MACROS: Mapping[Stage, str] = {
 
 
 class Session:
-    """An SMTP session as Postfix shows it to a milter; any number of messages, one after the other."""
+    """An SMTP session as Postfix shows it to a milter; any number of messages, one after the other.
+
+    `offered` are the steps that the mail server knows to leave out, or not to wait for.
+    """
 
     def __init__(
         self,
@@ -141,6 +145,7 @@ class Session:
         client: Client = Client(),
         macros: Mapping[str, str] | None = None,
         timeout: float = 10.0,
+        offered: int = ALL_STEPS,
     ) -> None:
         self.connection = Connection(target, timeout)
         self.client = client
@@ -157,7 +162,7 @@ class Session:
         }
         self.messages = 0
         try:
-            self.negotiated = self.connection.negotiate()
+            self.negotiated = self.connection.negotiate(steps=offered)
             self.greeting = self._greet()
         except (Hangup, ProtocolError):
             self.connection.close()
@@ -176,8 +181,12 @@ class Session:
         answer = self.connection.connect(self.client.name, self.client.address, self.client.port)
         if answer.refused or answer.verdict is Verdict.ACCEPT:
             return answer
+        return self.helo(self.client.helo) if self.client.helo else answer
+
+    def helo(self, name: str) -> Answer:
+        """HELO or EHLO; a client may say it again, and its transaction ends."""
         self._announce(b"H", Stage.HELO, self.macros)
-        return self.connection.helo(self.client.helo)
+        return self.connection.helo(name)
 
     def send(self, message: Message) -> Outcome:
         """One whole transaction; what the mail server adds by itself (queue id, macros) is added here."""
