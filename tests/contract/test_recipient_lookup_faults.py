@@ -47,13 +47,13 @@ class TestSqlite:
     def source(
         self, path: Path, query: str = "SELECT 1 FROM mailbox WHERE address = {address}"
     ) -> SqlDatabase:
-        table = {"driver": "sqlite3", "connect": {"database": str(path)}, "query": query}
+        table = {
+            "driver": "sqlite3",
+            "connect": {"database": str(path)},
+            "query": query,
+            "anybody": "SELECT 1 FROM mailbox LIMIT 1",
+        }
         return SqlDatabase(read_sql(table))
-
-    def test_an_empty_table_without_a_query_for_anybody_is_believed(self, path: Path) -> None:
-        source = self.source(path)
-        assert ask(source, "nosuch") is Existence.MISSING
-        source.close()
 
     def test_a_query_that_is_wrong_is_unknown_and_told(self, path: Path) -> None:
         source = self.source(path, "SELECT 1 FROM mailboxes WHERE address = {address}")
@@ -95,7 +95,11 @@ class TestSqlite:
     [("no_such_driver", "cannot be used"), ("json", "is no driver"), ("backstop.address", "is no driver")],
 )
 def test_a_module_that_is_no_driver_is_unknown_and_told(driver: str, said: str) -> None:
-    source = SqlDatabase(read_sql({"driver": driver, "query": "SELECT 1 FROM t WHERE a = {address}"}))
+    source = SqlDatabase(
+        read_sql(
+            {"driver": driver, "query": "SELECT 1 FROM t WHERE a = {address}", "anybody": "SELECT 1 FROM t"}
+        )
+    )
     assert ask(source, "alice") is Existence.UNKNOWN
     assert said in source.trouble
     source.close()
@@ -151,6 +155,7 @@ class TestMariaDb:
             "driver": "pymysql",
             "connect": {**connect, "password_file": password_file},
             "query": "SELECT 1 FROM mailbox WHERE address = {address}",
+            "anybody": "SELECT 1 FROM mailbox LIMIT 1",
             **changes,
         }
         return SqlDatabase(read_sql(table))

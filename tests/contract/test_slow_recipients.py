@@ -34,6 +34,7 @@ anybody = "SELECT 1 FROM people"
 driver = "sqlite3"
 connect = { database = "file:FOLDER/gone.db?mode=ro", uri = true }
 query = "SELECT 1 FROM people WHERE local = {local}"
+anybody = "SELECT 1 FROM people"
 """
 
 

@@ -107,13 +107,23 @@ IN_TABLES = [
     ('recipients = ["callahead:[a.example]:70000"]', 5, "70000 is no port: it is from 1 to 65535"),
     ('recipients = ["callahead:[10.1.1]"]', 5, '"10.1.1" is neither a host name nor an IP address'),
     (
-        'recipients = ["sql:x"]\n[sql.x]\ndriver = "nosuch"\nconnect = {}\nquery = "SELECT {local}"',
+        'recipients = ["sql:x"]\n[sql.x]\ndriver = "nosuch"\nconnect = {}\nquery = "SELECT {local}"\n'
+        'anybody = "SELECT 1"',
         5,
         "defaults.recipients: the driver nosuch is not installed",
     ),
     ('[ldap.x]\nuri = "http://x"\nbase = "b"\nfilter = "(mail={local})"', 6, 'ldap.x.uri: "ldap://HOST"'),
     ('[ldap.x]\nuri = "ldap://x"\nbase = "b"', 5, "ldap.x.filter: this is wanted"),
-    ('[sql.x]\ndriver = "sqlite3"\nconnect = {}\nquery = "SELECT 1"', 8, "sql.x.query: {address} or"),
+    (
+        '[sql.x]\ndriver = "sqlite3"\nconnect = {}\nquery = "SELECT 1"\nanybody = "SELECT 1"',
+        8,
+        "sql.x.query: {address} or",
+    ),
+    (
+        '[sql.x]\ndriver = "sqlite3"\nconnect = {}\nquery = "SELECT {local}"',
+        5,
+        "sql.x.anybody: a query is wanted",
+    ),
     ('[sql.x]\ndriver = "sqlite3"\nconnect = { password = "x" }\nquery = "{local}"', 7, "sql.x.connect: "),
     ('[sql."two words"]\ndriver = "x"', 5, "a name of letters, digits, - and _ is wanted: [sql.name]"),
     ("[callahead]\nconnections = 0", 6, "callahead.connections: a whole number from 1 to 20 is wanted"),

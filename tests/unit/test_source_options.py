@@ -13,7 +13,7 @@ from backstop.adapters.sql_query import STYLES, parse_query
 from backstop.facts import Existence
 
 LDAP = {"uri": "ldaps://directory.test", "base": "dc=ours,dc=test", "filter": "(mail={address})"}
-SQL = {"driver": "pymysql", "query": "SELECT 1 FROM t WHERE a = {address}"}
+SQL = {"driver": "pymysql", "query": "SELECT 1 FROM t WHERE a = {address}", "anybody": "SELECT 1 FROM t"}
 
 
 def test_a_directory_in_short():
@@ -108,6 +108,7 @@ def test_a_database_keeps_its_password_elsewhere():
         ({"driver": "../x"}, "driver: "),
         ({"driver": ""}, "driver: "),
         ({"query": "SELECT 1"}, "query: {address} or {local}"),
+        ({"anybody": ""}, "anybody: a query is wanted"),
         ({"query": "SELECT 1 FROM t WHERE a = '{address}'"}, "query: no quotes"),
         ({"query": "SELECT 1 FROM t WHERE a LIKE '%{local}@ours.test'"}, "query: no quotes"),
         ({"query": "SELECT 1 FROM t WHERE a = {address} AND b = {user}"}, "query: {user} means nothing"),

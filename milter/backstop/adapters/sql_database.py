@@ -55,7 +55,7 @@ class SqlOptions:
     driver: str
     connect: Mapping[str, str | int | float | bool]
     query: Query
-    anybody: Query | None = None
+    anybody: Query
     password_file: Path | None = None
     timeout: int = 5
 
@@ -73,17 +73,27 @@ def read_sql(table: Mapping[str, object]) -> SqlOptions:
         driver=driver,
         connect=_arguments(connect),
         query=_query("query", given.text("query")),
-        anybody=_query("anybody", given.text("anybody")) if "anybody" in table else None,
+        anybody=_query("anybody", _anybody(given)),
         password_file=password,
         timeout=given.seconds("timeout", 5),
     )
-    given.text("anybody", "")
     given.nothing_else()
     if not options.query.asks_for_a_recipient:
         raise ValueError("query: {address} or {local} is wanted where the recipient stands")
-    if options.anybody is not None and options.anybody.asks_for_a_recipient:
+    if options.anybody.asks_for_a_recipient:
         raise ValueError("anybody: it asks for nobody in particular; only {domain} may stand there")
     return options
+
+
+def _anybody(given: Table) -> str:
+    """Without it a table that was emptied would refuse all mail."""
+    text = given.text("anybody", "")
+    if not text:
+        raise ValueError(
+            "anybody: a query is wanted that has a row while the database knows anybody at all, such as"
+            ' "SELECT 1 FROM mailbox LIMIT 1": one that knows nobody is not believed'
+        )
+    return text
 
 
 def _query(name: str, text: str) -> Query:
@@ -144,9 +154,7 @@ class _Connection:
         return self._has_row(self._options.query, values, deadline)
 
     def has_anybody(self, domain: str, deadline: float) -> bool:
-        """Whether the query `anybody` has a row; who gave none has it believed."""
-        if self._options.anybody is None:
-            return True
+        """Whether the query `anybody` has a row."""
         return self._has_row(self._options.anybody, {"domain": domain}, deadline)
 
     def close(self) -> None:
