@@ -107,8 +107,10 @@ IN_TABLES = [
     ('recipients = ["callahead:[a.example]:70000"]', 5, "70000 is no port: it is from 1 to 65535"),
     ('recipients = ["callahead:[10.1.1]"]', 5, '"10.1.1" is neither a host name nor an IP address'),
     (
-        'recipients = ["sql:x"]\n[sql.x]\ndriver = "nosuch"\nconnect = {}\nquery = "SELECT {local}"\n'
-        'anybody = "SELECT 1"',
+        (
+            'recipients = ["sql:x"]\n[sql.x]\ndriver = "nosuch"\nconnect = {}\nquery = "SELECT {local}"\n'
+            'anybody = "SELECT 1"'
+        ),
         5,
         "defaults.recipients: the driver nosuch is not installed",
     ),
