@@ -120,6 +120,12 @@ def test_a_second_author_does_not_save_a_forged_one(checker, fields):
     assert (found.result, found.disposition, found.domain) == (DmarcResult.FAIL, REJECT, "example.com")
 
 
+def test_nor_do_many_others_before_it(checker):
+    others = b", ".join(b"a@d%d.example.org" % number for number in range(20))
+    found = checker.check([others, b" a@example.com"], NO_SPF, (), Budget(), 0.5)
+    assert (found.disposition, found.domain) == (REJECT, "example.com")
+
+
 def test_of_several_authors_nothing_follows_while_one_is_unknown_and_none_fails(checker):
     found = checker.check([b" a@refused.example, b@example.org"], NO_SPF, (), Budget(), 0.5)
     assert found.result is DmarcResult.TEMPERROR

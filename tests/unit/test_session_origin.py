@@ -241,6 +241,21 @@ def test_a_header_cannot_be_made_too_long_to_be_judged():
     assert question.header.count(b"\n") == 20_000
 
 
+def test_an_author_who_stands_behind_a_header_too_long_is_shown_all_the_same():
+    outside = checking("dmarc")
+    stranger(outside).accept(ALICE).send(b"X: y\n" * 30_000 + LETTER)
+    [question] = asked(outside, Signed)
+    assert question.authors == (b"Someone <someone@else.example>",)
+
+
+def test_of_many_authors_the_last_is_kept_too():
+    outside = checking("dmarc")
+    authors = [b"<a@d%d.example>" % number for number in range(15)]
+    stranger(outside).accept(ALICE).send(b"".join(b"From: %b\n" % author for author in authors) + LETTER)
+    [question] = asked(outside, Signed)
+    assert question.authors == (*authors[:9], b"Someone <someone@else.example>")
+
+
 def test_without_a_body_nothing_is_judged_by_dmarc():
     outside = checking("dmarc")
     outside.authentic = Authenticity(dmarc=REJECTED)

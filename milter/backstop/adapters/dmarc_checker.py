@@ -17,7 +17,8 @@ LOOKUPS: Final = 5
 """Questions for one author, apart from SPF's: two records, and three that tell whether a domain is there."""
 
 MAX_AUTHORS: Final = 5
-"""Domains of From that are judged."""
+"""Domains of From that are judged: of more the first three and the last two, as programs show one end or the
+other."""
 
 MIN_SECONDS: Final = 1.0
 """What is left for all of them together however long the other checks took: what SPF asked may be the
@@ -66,7 +67,7 @@ class DmarcChecker:
         authors = dmarc.authors(from_values)
         if isinstance(authors, NoAuthor):
             return Dmarc(DmarcResult.NONE, reason=authors.value)
-        judged = authors[:MAX_AUTHORS]
+        judged = authors if len(authors) <= MAX_AUTHORS else (*authors[:3], *authors[-2:])
         # Each has a time of his own: one who is silent must not be why another, who is forged, passes.
         seconds = max(budget.seconds_left, MIN_SECONDS) / len(judged)
         return max(

@@ -15,7 +15,7 @@ MAX_SIGNED_LINES: Final = 20_000
 beyond counts as missing, so a header is not made too long to be judged."""
 
 MAX_AUTHORS: Final = 10
-"""Fields From that are kept: with more than one a message is judged by none."""
+"""Fields From that are kept, the last always: of several, programs show the first or the last."""
 
 
 class Content:
@@ -54,6 +54,9 @@ class Content:
 
     def header(self, name: str, value: bytes, gap: bytes = b" ") -> None:
         """Keep a field; `gap` is what stands between its colon and its value."""
+        folded = name.lower()
+        if folded == "from":  # kept beyond the bounds, or a forger would write more than them above it
+            self._note_author(value)
         line = b"%b:%b%b\n" % (name.encode(errors="surrogateescape"), gap, value)
         self._lines_left -= line.count(b"\n")
         self._header_left -= len(line)
@@ -62,13 +65,14 @@ class Content:
             return
         self._left = max(self._left - len(line), 0)
         self._fields.append(line)
-        folded = name.lower()
-        if folded == "from":
-            self.author = self.author or value
-            if len(self.authors) < MAX_AUTHORS:
-                self.authors.append(value)
-        elif folded == "dkim-signature" and self._signatures is not None:
+        if folded == "dkim-signature" and self._signatures is not None:
             self._signatures.append(value)
+
+    def _note_author(self, value: bytes) -> None:
+        self.author = self.author or value
+        if len(self.authors) == MAX_AUTHORS:
+            self.authors.pop()
+        self.authors.append(value)
 
     def body(self, chunk: bytes) -> bool:
         """Keep a part of the body; whether more is wanted."""
