@@ -1,4 +1,4 @@
-"""A daemon that judges where mail comes from, and the world it asks: names that answer, and some that do not."""
+"""A daemon that judges where mail comes from, and the names it asks: some answer, and some do not."""
 
 import base64
 import os
@@ -10,6 +10,7 @@ from typing import Any, Final
 import dns.message
 import dns.rcode
 import dns.rdatatype
+import redis
 
 from backstop import batv
 from backstop.address import parse
@@ -139,11 +140,15 @@ class OriginHost(Daemon):
         assert parsed is not None
         return batv.sign(parsed, _KEY, batv.day_of(time.time()), 11, batv.TagForm.PRVS)
 
-    def counter(self, name: str) -> int:
-        """Of our.example."""
+    def redis_client(self) -> "redis.Redis":
+        """An administrator's."""
         assert self.redis is not None
-        with self.redis.client() as client:
-            return int(client.hget("backstop:count:our.example", name) or 0)
+        return self.redis.client()
+
+    def counter(self, name: str, domain: str = "our.example") -> int:
+        """What was counted so far."""
+        with self.redis_client() as client:
+            return int(client.hget(f"backstop:count:{domain}", name) or 0)
 
     def memory(self) -> int:
         """Octets of the workers that are in memory, together."""
