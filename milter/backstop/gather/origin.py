@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Callable
 from functools import cached_property
+from typing import Final
 
 from backstop.adapters.dkim_verifier import DkimVerifier
 from backstop.adapters.dmarc_checker import DmarcChecker
@@ -19,6 +20,9 @@ from backstop.authentication import Authenticity, DkimResult, Dmarc, DmarcResult
 from backstop.facts import Need
 from backstop.session import Origin, Origins, Signed
 from backstop.settings import DnsList
+
+MIN_SECONDS: Final = 1.0
+"""What is left for each kind of question however long others took."""
 
 
 class OriginAsker:
@@ -37,12 +41,13 @@ class OriginAsker:
         budget = budget_of(question.spent)
         spf = clients = senders = None
         sender = question.reverse_path
-        if Need.SPF in question.needs:
-            spf = self._spf.check(question.client, question.helo, sender, budget)
+        # The lists first, which the administrator chose: whom SPF asks a forger names, who may be slow.
         if Need.CLIENT_LISTS in question.needs:
             clients = self._lists.client(question.client, null_sender=sender is NULL_SENDER, budget=budget)
         if Need.SENDER_LISTS in question.needs and sender.domain:
             senders = self._lists.sender(sender.domain, budget)
+        if Need.SPF in question.needs:
+            spf = self._spf.check(question.client, question.helo, sender, budget_of(budget))
         return Origins(spf, clients, senders, budget)
 
     def authenticity(self, question: Signed, now: float) -> Authenticity:
@@ -81,5 +86,10 @@ class OriginAsker:
 
 
 def budget_of(spent: object) -> Budget:
-    """What is left to a message of what it may cost in DNS."""
-    return spent if isinstance(spent, Budget) else Budget()
+    """What is left to a message of what it may cost in DNS, and a second at least.
+
+    Without that a name server that is slow on purpose would keep the next question from being answered.
+    """
+    if not isinstance(spent, Budget):
+        return Budget()
+    return spent if spent.seconds_left >= MIN_SECONDS else Budget(seconds=MIN_SECONDS)
