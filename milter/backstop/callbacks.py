@@ -161,9 +161,9 @@ class Service:
     def _negotiate(self, ctx: Any, options: list[int]) -> int:
         options[0] &= ACTIONS
         gather = self._gather
-        reads = gather.reads
-        wanted = (WITH_BODY if reads else WITHOUT_BODY) | (WITH_HELO if gather.asks_helo else WITHOUT_HELO)
-        if gather.reads_signatures:
+        reads, asks_helo, reads_signatures = gather.reads, gather.asks_helo, gather.reads_signatures
+        wanted = (WITH_BODY if reads else WITHOUT_BODY) | (WITH_HELO if asks_helo else WITHOUT_HELO)
+        if reads_signatures:
             wanted |= WITH_SPACES
         options[1] &= wanted
         options[2] = options[3] = 0
@@ -172,15 +172,24 @@ class Service:
                 ctx.setsymlist(stage, names)
         skips = bool(options[1] & milter.P_SKIP)
         connection = self._open_connection(
-            ctx, reads=reads, enough=int(milter.SKIP if skips else milter.CONTINUE)
+            ctx,
+            reads=reads,
+            verifies=asks_helo and reads_signatures,
+            enough=int(milter.SKIP if skips else milter.CONTINUE),
         )
         connection.spaces = bool(options[1] & WITH_SPACES)
         return int(milter.CONTINUE)
 
     def _open_connection(
-        self, ctx: Any, *, reads: bool = False, enough: int = int(milter.CONTINUE)
+        self,
+        ctx: Any,
+        *,
+        reads: bool = False,
+        verifies: bool = False,
+        enough: int = int(milter.CONTINUE),
     ) -> Connection:
-        connection = Connection(Session(self._config.site, self._gather, reads=reads), enough)
+        session = Session(self._config.site, self._gather, reads=reads, verifies=verifies)
+        connection = Connection(session, enough)
         ctx.setpriv(connection)
         return connection
 

@@ -73,8 +73,9 @@ class Facts:
     `sender_is_exempt` says that the reverse-path's own domain does not want it tagged, `untagged_mail` that
     mail of this recipient is under way without a tag, `in_grace` that its domain has signed for too short a
     time. `harvests` and `guesses_tags` say that limits are exceeded: false also where nobody knows.
-    `readable` says that the message can still be read, `report` what it says once it was; then `proofs` are
-    all that were found, and `unanswered` the kinds of proof about which nobody could be asked.
+    `readable` says that the message can still be read, `verifiable` that this is so for its signatures too,
+    `report` what it says once it was; then `proofs` are all that were found, and `unanswered` the kinds of
+    proof about which nobody could be asked.
     `alias` is what a disposable address is worth by date and hash. `spf`, the listings and `dmarc` are None
     where nobody asked.
     """
@@ -96,6 +97,7 @@ class Facts:
     proofs: frozenset[Proof] = frozenset()
     unanswered: frozenset[Proof] = frozenset()
     readable: bool = False
+    verifiable: bool = False
     report: Report | None = None
     alias: TagState = TagState.NONE
     alias_is_off: bool = False

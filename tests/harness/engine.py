@@ -215,11 +215,12 @@ class Talk:
         now: float = NOW,
         *,
         reads: bool = True,
+        verifies: bool = True,
         authserv_id: str = "",
     ) -> None:
         self.outside = outside
         self.now = now
-        self.session = Session(site(ring, authserv_id), outside, reads=reads)
+        self.session = Session(site(ring, authserv_id), outside, reads=reads, verifies=verifies)
         self.session.connect("client.example", client, daemon)
         self.session.helo("helo.example")
 

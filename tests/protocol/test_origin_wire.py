@@ -237,6 +237,18 @@ class TestStore:
             client.hset("backstop:domain:our.example", "spf", "off")
             assert session.send(letter(FAIL)).accepted
 
+    def test_one_that_wants_signatures_counts_from_the_next_connection_too(self, host: OriginHost) -> None:
+        """That bodies are shown already for another reason is not enough: headers lost their spaces."""
+        host.begin('proof = ["tag", "memory"]')
+        forged = letter(PASS, author=FAIL)
+        with host.outside() as session, host.redis_client() as client:
+            assert session.send(forged).accepted
+            client.hset("backstop:domain:our.example", "dmarc", "reject")
+            assert session.send(forged).accepted
+            assert session.send(forged).accepted
+            with host.outside() as later:
+                assert later.send(forged).final.code == 550
+
     def test_one_that_wants_messages_read_counts_from_the_next_connection(self, host: OriginHost) -> None:
         host.begin('proof = ["tag"]')
         forged = letter(PASS, author=FAIL)

@@ -262,6 +262,20 @@ def test_without_a_body_nothing_is_judged_by_dmarc():
     assert stranger(outside, reads=False).accept(ALICE).send(LETTER).verb is Verb.ACCEPT
 
 
+def test_a_connection_that_does_not_show_all_that_proves_the_author_is_not_judged_by_dmarc():
+    outside = checking("dmarc", proof=(Proof.TAG, Proof.MEMORY))
+    outside.authentic = Authenticity(dmarc=REJECTED)
+    assert stranger(outside, verifies=False).accept(ALICE).send(LETTER).verb is Verb.ACCEPT
+    assert Talk(outside, verifies=False).mail().accept(ALICE).send(LETTER).verb is Verb.ACCEPT
+    assert not asked(outside, Signed)
+
+
+def test_nor_is_anybody_hushed_there_for_want_of_a_signature():
+    outside = protecting(settings(QUIET))
+    outside.spf = spf(SpfResult.SOFTFAIL)
+    assert not stranger(outside, verifies=False).accept(ALICE).send(LETTER).changes
+
+
 def test_a_body_is_taken_to_its_end_for_its_signature_alone():
     outside = checking("dmarc")
     talk = stranger(outside).accept(ALICE)

@@ -33,7 +33,7 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
 
 def reads(facts: Facts, settings: DomainSettings) -> bool:  # noqa: ARG001 - every check's takes both
     """Read all mail but bounces that are proved already."""
-    return facts.readable and not facts.is_proved
+    return facts.verifiable and not facts.is_proved
 
 
 # About the client, because of a relay of ours SPF says nothing: without it half of DMARC is missing.

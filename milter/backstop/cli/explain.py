@@ -64,7 +64,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     asking = asked_here(config.slow_sources, config.slow, troubles.append)
     arguments.closing.callback(asking.close)
     gather = Onlooker(config, store, troubles.append, asking)
-    session = Session(config.site, gather, reads=True)
+    session = Session(config.site, gather, reads=True, verifies=True)
     session.connect(arguments.helo or client, NOT_BY_SMTP if client == LOCAL else client, "")
     session.helo(arguments.helo or client)
     session.mail(arguments.sender, arguments.login)

@@ -72,12 +72,14 @@ RESULTS: Final = AUTHENTICATION_RESULTS.lower()
 class Session:
     """One milter connection: a client, and one transaction after another.
 
-    `reads` says that the mail server shows bodies on this connection.
+    `reads` says that the mail server shows bodies on this connection, `verifies` that it shows headers just
+    as they came, and the HELO name: without them what speaks for an author would be missed.
     """
 
-    def __init__(self, site: Site, gather: Gather, *, reads: bool = False) -> None:
+    def __init__(self, site: Site, gather: Gather, *, reads: bool = False, verifies: bool = False) -> None:
         self._site = site
         self._reads = reads
+        self._verifies = reads and verifies
         self._gather = gather
         self._client = Client("", NOT_BY_SMTP, "", Role.OUTGOING)
         self._helo = ""
@@ -118,7 +120,7 @@ class Session:
         """MAIL: a new transaction; `login` is the authenticated name, empty without one."""
         # Whose mail it is stands fast before the path is read: a fault there must not make it a stranger's.
         transaction = self._transaction = Transaction(
-            self._client, None, login, helo=self._helo, readable=self._reads
+            self._client, None, login, helo=self._helo, readable=self._reads, verifiable=self._verifies
         )
         transaction.reverse_path = parse(path)
         transaction.shows_results = bool(self._site.authserv_id) and transaction.role is Role.INCOMING

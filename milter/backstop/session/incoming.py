@@ -314,6 +314,7 @@ def facts_of(
         alias=question.alias_state,
         alias_is_off=answer.alias_is_off,
         readable=transaction.readable,
+        verifiable=transaction.verifiable,
         proofs=_TAG_PROOF if tag is TagState.GOOD and Proof.TAG in settings.proof else _NO_PROOF,
     )
 

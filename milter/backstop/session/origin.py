@@ -83,7 +83,7 @@ def _joined(before: Origins, after: Origins) -> Origins:
 
 def wants_signatures(transaction: Transaction) -> bool:
     """Whether the message must be read for its signatures."""
-    if not transaction.readable:
+    if not transaction.verifiable:
         return False
     return any(
         any(Need.DMARC in check.needs for check in one.waiting)

@@ -70,6 +70,7 @@ class Transaction:
         "sender_settings",
         "shows_results",
         "to_be_read",
+        "verifiable",
     )
 
     def __init__(
@@ -80,6 +81,7 @@ class Transaction:
         *,
         helo: str = "",
         readable: bool = False,
+        verifiable: bool = False,
     ) -> None:
         self.client = client
         self.reverse_path = reverse_path
@@ -114,6 +116,8 @@ class Transaction:
         self.forwarded = False
         self.readable = readable
         """The mail server would show what the message says."""
+        self.verifiable = verifiable
+        """It would show it so that signatures can be verified."""
         self.to_be_read = False
         """A check has its last word only once the message was read."""
         self.content: Content | None = None
