@@ -97,8 +97,8 @@ class Connection:
         """A callback failed in the transaction under way."""
         self.half_changed = False
         """Changes of the message were begun: without the rest of them it must not be accepted."""
-        self.unmet = False
-        """The callback of the connection failed: nobody knows who the client is."""
+        self.unmet = True
+        """Nobody knows who the client is: the callback of the connection failed, or has not come."""
         self.enough = enough
         """What declines the rest of a body."""
         self.spaces = False
@@ -123,7 +123,9 @@ class Service:
     def install(self) -> None:
         """Set pymilter's callbacks for this process and register the milter."""
         milter.set_flags(ACTIONS)
-        milter.set_exception_policy(milter.TEMPFAIL)
+        # What pymilter itself raises at, before a callback of ours: octets that are no UTF-8 in a HELO name
+        # or in the name of a header field. Neither is a reason to stop mail; of a client's name see `unmet`.
+        milter.set_exception_policy(milter.CONTINUE)
         milter.set_connect_callback(self._connect)
         milter.set_helo_callback(self._helo)
         milter.set_envfrom_callback(self._mail)
@@ -202,8 +204,8 @@ class Service:
         try:
             daemon = ctx.getsymval("{daemon_name}") or ""
             connection.session.connect(host, _client_address(address), daemon)
+            connection.unmet = False
         except BaseException:  # noqa: BLE001 - the one guard, see the module's text
-            connection.unmet = True
             self._note_bug(connection, "connect", "")
         return NOREPLY
 

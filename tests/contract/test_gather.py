@@ -11,7 +11,7 @@ import redis
 
 from backstop import batv
 from backstop.adapters.asker_client import NOBODY
-from backstop.adapters.redis_store import Store
+from backstop.adapters.redis_store import ReplyError, Store
 from backstop.address import parse
 from backstop.config import Config, load
 from backstop.facts import Existence
@@ -382,6 +382,21 @@ class TestAway:
 
 
 class TestKnowledge:
+    def test_a_disposable_address_that_was_switched_off_stays_so_while_redis_is_away(
+        self, make_config: Any
+    ) -> None:
+        troubles: list[str] = []
+        knowledge = Knowledge(make_config(), troubles.append, NOBODY)
+        alias = "alice+d-1809c85a9f@ours.test"
+        assert not knowledge.alias_is_off(alias, b"")
+        assert not knowledge.alias_was_off(alias)
+        assert knowledge.alias_is_off(alias, b"1")
+        assert knowledge.alias_was_off(alias)
+        assert not knowledge.alias_is_off(alias, b"")
+        assert not knowledge.alias_was_off(alias)
+        assert not knowledge.alias_is_off(alias, ReplyError.of("WRONGTYPE no hash"))
+        assert troubles == [f"backstop:alias:{alias}: WRONGTYPE no hash"]
+
     def test_a_block_that_ended_between_two_questions_held_without_end(self, make_config: Any) -> None:
         """GETRANGE still saw it, PTTL did not: -2 was read as -1, and Redis went away just then."""
         knowledge = Knowledge(make_config(), print, NOBODY)

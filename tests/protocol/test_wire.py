@@ -50,6 +50,30 @@ def exchange(daemon: Daemon, octets: bytes) -> bytes:
         return heard
 
 
+@pytest.mark.parametrize(
+    ("helo", "field"),
+    [(b"\xff\xfe", b"Subject"), (b"caf\xe9.example", b"Subject"), (b"mx", b"X-\xff"), (b"", b"\xfcber")],
+)
+def test_octets_that_are_no_utf_8_where_pymilter_wants_text_put_nothing_off(tmp_path, helo, field):
+    """They come neither from an address nor from a value, and nothing depends on them but what they name."""
+    with Daemon(BACKSTOP) as daemon:
+        # With this, HELO names are asked for.
+        daemon.configure(backstop_settings(daemon).replace("[defaults]", '[defaults]\nquiet = "unvouched"'))
+        daemon.start()
+        header = frame(b"L", field + b"\0 x\0") + frame(b"N")
+        whole = CONNECT + frame(b"H", helo + b"\0") + MAIL + RCPT + frame(b"T") + header + EOM
+        heard = exchange(daemon, negotiation() + whole)
+        assert b"y451" not in heard
+        assert heard.endswith((frame(b"a"), frame(b"c")))
+
+
+def test_from_a_client_that_nobody_named_nothing_is_taken(daemon):
+    """It must not pass for one of our own, whose mail is tagged."""
+    heard = exchange(daemon, negotiation() + MAIL + RCPT + frame(b"T") + EOM)
+    assert heard.count(b"y451 4.3.0") >= 1
+    assert frame(b"a") not in heard
+
+
 def negotiation(version: int = 6, actions: int = 0x1FF, steps: int = 0x1FFFFF) -> bytes:
     return frame(b"O", struct.pack("!III", version, actions, steps))
 

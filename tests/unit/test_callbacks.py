@@ -133,6 +133,7 @@ def test_steps_without_a_reply_stay_silent_and_the_next_message_is_sound(
     session = begun(engine.STRANGE_CLIENT, "<a@b.example>")
     session.fault = fault  # type: ignore[attr-defined]  # it is a Broken
     connection = Connection(session)
+    connection.unmet = False
     ctx = Context(connection)
     assert made._mail(ctx, b"<a@b>") == milter.NOREPLY
     assert made._header(ctx, "X-Backstop", b"x") == milter.NOREPLY
@@ -220,7 +221,9 @@ def test_a_message_whose_changes_ended_half_way_was_accepted_without_its_recipie
     outside = engine.protecting(engine.settings({"strip": Strip.MILTER}))
     session = Session(engine.site(), outside)
     session.connect("client", engine.STRANGE_CLIENT, "smtpd")
-    ctx = HalfDone(Connection(session))
+    connection = Connection(session)
+    connection.unmet = False
+    ctx = HalfDone(connection)
     made._mail(ctx, b"<a@b.example>")
     tagged = engine.tagged(engine.ALICE)
     assert made._rcpt(ctx, tagged.encode(), b"ORCPT=rfc822;al\xe9ce") == milter.CONTINUE
