@@ -7,7 +7,16 @@ from backstop.batv import TagState
 from backstop.facts import Facts, Role
 from backstop.reply import Reply
 from backstop.settings import Action, Block, DomainSettings
-from backstop.verdict import ACCEPTED, NOTHING, Check, Decision, Judgement, Result, UnderBlock
+from backstop.verdict import (
+    ACCEPTED,
+    NOTHING,
+    Check,
+    Decision,
+    Judgement,
+    Result,
+    UnderBlock,
+    lose_nothing,
+)
 
 NEVER_REFUSED: Final = frozenset({"postmaster", "abuse"})
 """Local parts that stay reachable whatever happens: RFC 5321, section 4.5.1, and RFC 2142."""
@@ -54,8 +63,15 @@ def judge(
                 action = min(check.on_temperror(settings, action), Action.TEMPFAIL)
         elif action is Action.REJECT and facts.client.role is Role.RELAY:
             action = Action.JUNK  # to a relay of ours a 5xx is backscatter: it would write the bounce
+        elif check.about_client and _may_be_proved(facts):
+            action = lose_nothing(settings, action)
         judgements.append(Judgement(check, finding, action))
     return tuple(judgements)
+
+
+def _may_be_proved(facts: Facts) -> bool:
+    """Whether it is a bounce that proof would have taken from anybody, had somebody been there to say so."""
+    return facts.is_bounce and bool(facts.unanswered) and not facts.proofs
 
 
 def waiting(

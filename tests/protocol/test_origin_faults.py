@@ -194,6 +194,50 @@ class TestBombs:
             assert not outcome.final.refused or "spf" not in outcome.final.text
 
 
+def _report(*signatures: str) -> Message:
+    """A report that returns a header with such signatures."""
+    returned = "".join(f"DKIM-Signature: {one}\r\n" for one in signatures)
+    body = (
+        "--b\r\n\r\nIt could not be delivered.\r\n"
+        "--b\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.remote.example\r\n\r\n"
+        "Final-Recipient: rfc822; a@remote.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n"
+        f"--b\r\nContent-Type: text/rfc822-headers\r\n\r\n{returned}"
+        "From: <alice@our.example>\r\nTo: <a@remote.example>\r\nMessage-ID: <1@our.example>\r\n\r\n--b--\r\n"
+    )
+    headers = (
+        ("From", "<mailer-daemon@mx.pass.test>"),
+        ("MIME-Version", "1.0"),
+        ("Content-Type", 'multipart/report; report-type=delivery-status; boundary="b"'),
+    )
+    return Message(recipients=("<alice@our.example>",), headers=headers, body=body.encode())
+
+
+class TestReturnedSignature:
+    def test_of_a_stranger_is_nobodys_question(self, host: OriginHost) -> None:
+        host.begin()
+        with host.outside() as session:
+            signatures = [signature(f"n{number}.silence.test") for number in range(50)]
+            assert session.send(_report(*signatures)).stage == "eom"
+        assert host.world.seen == []
+
+    @pytest.mark.parametrize("fault", ["silence", "large", "loop"])
+    def test_of_ours_whose_key_cannot_be_had_is_no_refusal_for_good(
+        self, host: OriginHost, fault: str
+    ) -> None:
+        """The selectors are the forger's, and the zone may be a child of ours that somebody else serves."""
+        host.begin(ALL)
+        host.world.zones["example"] = FAULTS[fault]
+        names = [signature("our.example").replace("s=s1", f"s=s{number}") for number in range(50)]
+        with host.outside(replace(OUTSIDE, helo="mx.silence.test")) as session:
+            began = time.monotonic()
+            outcome = session.send(_report(*names))
+            assert time.monotonic() - began < SECONDS + SLACK
+        assert outcome.stage == "eom"
+        assert outcome.final.code == 451
+        ours = {name for name in host.world.seen if name.endswith("._domainkey.our.example")}
+        assert 1 <= len(ours) <= 10
+
+
 class TestFlood:
     def flood(self, host: OriginHost, mails: int, workers: int) -> None:
         host.begin(ALL, workers=workers)

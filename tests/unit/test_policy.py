@@ -6,6 +6,7 @@ from backstop import policy
 from backstop.batv import TagState
 from backstop.checks import CHECKS
 from backstop.facts import Role
+from backstop.proof import Proof
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, Block
 from backstop.verdict import (
@@ -116,6 +117,15 @@ def test_no_5xx_follows_from_a_temporary_error():
     check = made(result=Result.TEMPERROR, on_temperror=lambda _settings, action: action)
     decision = policy.decide(policy.judge([check], facts(), settings(made=Action.REJECT), None))
     assert (decision.action, decision.reply) == (Action.TEMPFAIL, LATER)
+
+
+@pytest.mark.parametrize("action", ABOVE_OBSERVE)
+def test_a_bounce_is_not_lost_for_its_client_while_nobody_could_say_whether_it_is_proved(action):
+    bounce = facts("<>", unanswered=frozenset({Proof.DKIM}))
+    waits = action if action < Action.DISCARD else Action.TEMPFAIL
+    assert judged(bounce, action, about_client=True) is waits
+    assert judged(bounce, action) is action
+    assert judged(facts("<>"), action, about_client=True) is action
 
 
 # -- Off --------------------------------------------------------------------------------------------------

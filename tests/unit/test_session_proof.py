@@ -3,6 +3,7 @@
 import pytest
 
 from backstop.address import parse
+from backstop.authentication import Spf, SpfIdentity, SpfResult
 from backstop.batv import KeyRing
 from backstop.proof import Proof
 from backstop.report import Kind
@@ -317,6 +318,14 @@ class TestUnanswered:
         outside = proving(Action.OBSERVE).block(OURS)
         outside.unanswered = frozenset({Proof.MEMORY})
         assert code(bounce(outside, f"<{ALICE}>").send(report())) == 451
+
+    def test_what_speaks_against_its_client_waits_as_well(self):
+        outside = protecting(settings({"proof": ALL}, spf=Action.REJECT))
+        outside.spf = Spf(SpfResult.FAIL, SpfIdentity.HELO, "else.example")
+        outside.unanswered = frozenset({Proof.MEMORY})
+        assert code(bounce(outside, f"<{ALICE}>").send(report())) == 450
+        outside.unanswered = frozenset()
+        assert code(bounce(outside, f"<{ALICE}>").send(report())) == 550
 
     def test_what_is_no_proof_in_the_domain_does_not_matter(self):
         outside = proving(proof=(Proof.TAG, Proof.MEMORY))
