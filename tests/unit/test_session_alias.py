@@ -92,6 +92,11 @@ def test_its_use_is_told_once_the_message_is_taken():
     assert record.counters == ("alias.pass",)
 
 
+def test_a_message_that_names_it_twice_uses_it_once():
+    talk = Talk(protecting()).mail(f"<{STRANGER}>").accept(f"<{alias()}>", f"<{alias().upper()}>")
+    assert [record.alias is not None for record in talk.rest().records] == [True, False]
+
+
 def test_of_a_message_that_is_refused_it_is_not():
     outside = protecting(settings(unproved=Action.REJECT))
     outcome = Talk(outside).mail("<>").accept(f"<{alias()}>").rest()

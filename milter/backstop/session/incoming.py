@@ -394,9 +394,11 @@ def _marks(decision: Decision) -> list[Change]:
 
 def _records(transaction: Transaction, message: Decision, queue_id: str) -> tuple[Record, ...]:
     records = []
+    used: set[tuple[str, float]] = set()
     for one in transaction.accepted:
         record = _record(one.facts, one.judgements, _carried_out(one.decision, message), queue_id)
-        if one.alias is not None and message.action < Action.TEMPFAIL:
+        if one.alias is not None and one.alias not in used and message.action < Action.TEMPFAIL:
+            used.add(one.alias)
             record = replace(record, alias=one.alias)
         left_elsewhere = one.facts.report is not None and _left_elsewhere(one.facts, one.settings)
         records.append(replace(record, elsewhere=one.facts.base) if left_elsewhere else record)
