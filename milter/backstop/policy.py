@@ -48,9 +48,9 @@ def judge(
 ) -> tuple[Judgement, ...]:
     """What every check that is not off has to say; nothing of those that do not apply."""
     judgements = []
+    actions = settings.actions
     for check in checks:
-        raised = block is not None and check.under_block is not UnderBlock.NOTHING
-        if settings.actions[check.name] is Action.OFF and not raised:
+        if actions[check.name] is Action.OFF and (block is None or check.under_block is UnderBlock.NOTHING):
             continue
         finding = check.judge(facts, settings)
         if finding is NOTHING:  # what it is worth need not be found out

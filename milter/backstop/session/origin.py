@@ -36,9 +36,10 @@ def wanted(facts: Facts, settings: DomainSettings) -> frozenset[Need]:
     """What must be asked about the origin of this recipient's message."""
     actions = settings.actions
     needs = _NOBODY_NEEDS
-    through_relay = facts.client.role is Role.RELAY
     for check in _ASKING:
-        if actions[check.name] is not Action.OFF and not (through_relay and check.about_client):
+        if actions[check.name] is Action.OFF:
+            continue
+        if not (check.about_client and facts.client.role is Role.RELAY):
             needs |= check.needs & _OF_ORIGIN
     if settings.quiet is Quiet.UNVOUCHED and _may_be_quiet(facts):
         needs |= {Need.SPF}
@@ -83,7 +84,7 @@ def _joined(before: Origins, after: Origins) -> Origins:
 
 def wants_signatures(transaction: Transaction) -> bool:
     """Whether the message must be read for its signatures."""
-    if not transaction.verifiable:
+    if not transaction.verifiable or not (transaction.to_be_read or transaction.asked):
         return False
     return any(
         any(Need.DMARC in check.needs for check in one.waiting)
@@ -112,6 +113,8 @@ def quieted(transaction: Transaction) -> list[Accepted]:
 
     RFC 3461 lets a server say so; the sender fails SPF, or is in doubt by it and vouched for by no signature.
     """
+    if not transaction.asked:
+        return []
     return [one for one in transaction.accepted if _would_be_quiet(one) and _is_unvouched(transaction, one)]
 
 
