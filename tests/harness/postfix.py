@@ -18,6 +18,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
@@ -32,6 +33,9 @@ from tests.harness.waiting import wait_for
 
 #: The system's own instance, of which only the list of map types is read.
 _SYSTEM = Path("/etc/postfix")
+
+#: A file of this age is read at once: Postfix waits for one that may still be written.
+OLD_SECONDS = 10.0
 
 #: Where a client on `outside` pretends to be: a network for documents (RFC 5737).
 OUTSIDE_CLIENT = "192.0.2.1"
@@ -120,6 +124,7 @@ class PrivatePostfix:
         self._write_maps()
         (self.etc / "main.cf").write_text("\n".join([*self._main(), *main, ""]))
         (self.etc / "master.cf").write_text("\n".join([*self._services(), *master, ""]))
+        self._settle()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -133,6 +138,7 @@ class PrivatePostfix:
 
     def start(self) -> Self:
         """Start it, and return when all its ports greet. It dies with the thread that started it."""
+        self._settle()
         if not (self.spool / "active").exists():
             # It makes the folders of the queue, and takes a second.
             self.command("postfix", "check")
@@ -170,6 +176,7 @@ class PrivatePostfix:
 
     def reload(self) -> None:
         """Read the configuration again; what is being served is not cut."""
+        self._settle()
         self.command("postfix", "reload")
 
     def restart(self) -> None:
@@ -196,7 +203,9 @@ class PrivatePostfix:
 
     def edit(self, *assignments: str) -> None:
         """Change main.cf by `postconf -e name=value`. Call `reload` or `restart` when it runs."""
+        self._settle()
         self.command("postconf", "-e", *assignments)
+        self._settle()
 
     # Mail in.
 
@@ -298,6 +307,13 @@ class PrivatePostfix:
                 shutil.copy(_SYSTEM / name, self.etc)
             if (_SYSTEM / f"{name}.d").exists():
                 shutil.copytree(_SYSTEM / f"{name}.d", self.etc / f"{name}.d")
+
+    def _settle(self) -> None:
+        """Make its files look older: each program of Postfix waits until one that was just written is."""
+        now = time.time()
+        for file in self.etc.glob("*"):
+            if file.stat().st_mtime > now - OLD_SECONDS:
+                os.utime(file, (now - OLD_SECONDS, now - OLD_SECONDS))
 
     def _write_maps(self) -> None:
         site = self.site
