@@ -258,6 +258,11 @@ class DomainSettings:
         return not REMEMBERED.isdisjoint(self.proof)
 
     @property
+    def replaces_recipients(self) -> bool:
+        """Whether a recipient may be taken away and put back, without its tag or without reports."""
+        return self.strip is Strip.MILTER or self.quiet is Quiet.UNVOUCHED
+
+    @property
     def grace_days(self) -> int:
         """Days from the first tag, or from `grace_since`, during which a missing tag is only observed."""
         return self.lifetime + QUEUE_DAYS if self.grace is None else self.grace

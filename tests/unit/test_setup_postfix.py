@@ -237,6 +237,18 @@ class TestMilters:
             "{ unix:b default_action=accept }",
         )
 
+    def test_ours_goes_last_where_it_puts_recipients_back(self):
+        """No milter is told whom the ones after it refused."""
+        found = parameters(plan(view(smtpd_milters="inet:localhost:1"), want(replaces=True)))
+        assert split_list(found["smtpd_milters"]) == ("inet:localhost:1", OURS)
+
+    @pytest.mark.parametrize(("replaces", "said"), [(False, False), (True, True)])
+    def test_one_that_comes_after_it_then_is_a_warning(self, replaces, said):
+        chosen = plan(view(smtpd_milters=f"{OURS}, inet:localhost:1"), want(replaces=replaces))
+        assert ("calls inet:localhost:1 after Backstop" in texts(chosen, Level.WARNING)) is said
+        chosen = plan(view(smtpd_milters=f"inet:localhost:1, {OURS}"), want(replaces=replaces))
+        assert "after Backstop" not in texts(chosen, Level.WARNING)
+
     @pytest.mark.parametrize("reference", ["$smtpd_milters", "${smtpd_milters}", "$smtpd_milters, inet:b:1"])
     def test_a_list_that_takes_over_the_other_is_left(self, reference):
         found = parameters(plan(view(smtpd_milters="inet:a:1", non_smtpd_milters=reference), want()))

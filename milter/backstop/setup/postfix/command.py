@@ -82,6 +82,7 @@ def wanted(path: Path, form: str | None) -> Wanted:
         delimiters=frozenset(each.recipient_delimiter for each in settings.values()),
         internal_networks=(*site.internal_networks, *site.relays),
         validated=frozenset(domain for domain, each in settings.items() if validates(each)),
+        replaces=any(each.replaces_recipients for each in settings.values()),
     )
 
 

@@ -35,7 +35,7 @@ def plan_milters(view: View, wanted: Wanted) -> Iterator[Step]:
         yield note(
             f"the socket {wanted.socket} is reached by TCP, which costs many times what a unix socket does"
         )
-    yield from _lists(view, socket)
+    yield from _lists(view, wanted, socket)
     yield from _daemon_names(view, wanted, socket)
 
 
@@ -65,24 +65,39 @@ def _is_jailed(service: Service, view: View) -> bool:
     return service.chroot == "y" or (service.chroot == "-" and old)
 
 
-def _lists(view: View, socket: str) -> Iterator[Step]:
-    """Ours goes first, in both lists.
+def _lists(view: View, wanted: Wanted, socket: str) -> Iterator[Step]:
+    """Ours goes first, in both lists; last where it replaces recipients.
 
     Milters are asked in their order, and a refusal by one spares the rest: Backstop refuses a bounce by its
     envelope, before a scanner reads it and before a greylist puts it off. A DKIM signer may come after it, as
-    only the envelope is changed and no signature covers that.
+    only the envelope is changed and no signature covers that. But no milter is told whom the ones after it
+    refused: to replace such a recipient would be to bring him back.
     """
     # One of the two is often written as `$` and the name of the other: then one edit serves both.
     names = ["smtpd_milters", "non_smtpd_milters"]
     if "non_smtpd_milters" in _references(view.raw["smtpd_milters"]):
         names.reverse()
     first, second = names
-    yield from _list(view, first, socket)
+    yield from _list(view, first, socket, is_last=wanted.replaces)
     if first not in _references(view.raw[second]):
-        yield from _list(view, second, socket)
+        yield from _list(view, second, socket, is_last=wanted.replaces)
+    if wanted.replaces:
+        yield from _after_ours(view, socket)
 
 
-def _list(view: View, name: str, socket: str) -> Iterator[Step]:
+def _after_ours(view: View, socket: str) -> Iterator[Remark]:
+    items = view.list("smtpd_milters")
+    ours = [number for number, item in enumerate(items) if _is_ours(item, socket, view)]
+    later = [parse_milter(item).socket for item in items[ours[-1] + 1 :]] if ours else []
+    if later:
+        yield warning(
+            f"smtpd_milters calls {', '.join(later)} after Backstop, which takes recipients away and puts"
+            ' them back (quiet, or strip = "milter"): one that a later milter refused would come back; name'
+            " Backstop last, or at least after each milter that refuses single recipients"
+        )
+
+
+def _list(view: View, name: str, socket: str, *, is_last: bool) -> Iterator[Step]:
     items = split_list(view.raw[name])
     ours = f"{{ {socket}, {_OPTIONS} }}"
     kept = [item for item in items if not _is_ours(item, socket, view)]
@@ -97,7 +112,7 @@ def _list(view: View, name: str, socket: str) -> Iterator[Step]:
         return
     if len(present) == 1 and _waits(present[0], view):
         return
-    yield SetParameter(name, ",\n    ".join([ours, *kept]))
+    yield SetParameter(name, ",\n    ".join([*kept, ours] if is_last else [ours, *kept]))
 
 
 def _is_ours(item: str, socket: str, view: View) -> bool:

@@ -24,6 +24,7 @@ class Wanted:
     `forms` has the protected domains and the tag form of each; None leaves the choice to `setup`.
     `delimiters` are the values of Backstop's own recipient_delimiter, `internal_networks` the clients whose
     mail is our own, to compare. `validated` are the domains whose unknown users Backstop itself refuses.
+    `replaces` says that Backstop takes recipients away and puts them back, without tag or reports.
     """
 
     forms: Mapping[str, TagForm | None]
@@ -33,6 +34,7 @@ class Wanted:
     delimiters: frozenset[str] = frozenset()
     internal_networks: tuple[Network, ...] = ()
     validated: frozenset[str] = frozenset()
+    replaces: bool = False
 
 
 @dataclass(frozen=True, slots=True)
