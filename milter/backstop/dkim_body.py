@@ -11,7 +11,10 @@ from itertools import islice
 from typing import Final
 
 MAX_SIGNATURES: Final = 5
-"""DKIM-Signature fields of one message that are looked at, from the top."""
+"""Signatures of one message that are verified."""
+
+MAX_FIELDS: Final = 20
+"""DKIM-Signature fields, from the top, among which these are chosen."""
 
 _WHITE: Final = b" \t\r\n"
 _LINE_END: Final = b"\r\n"
@@ -33,7 +36,7 @@ def wanted(values: Iterable[bytes]) -> frozenset[BodyCanonicalization]:
     """
     return frozenset(
         canonicalization
-        for value in islice(values, MAX_SIGNATURES)
+        for value in islice(values, MAX_FIELDS)
         for canonicalization in _named(value) or (BodyCanonicalization.SIMPLE,)
     )
 

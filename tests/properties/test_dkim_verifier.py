@@ -159,3 +159,15 @@ def test_of_many_signatures_five_are_looked_at(key) -> None:
     fields = b"".join(field.replace(b"s=s1", b"s=x%d" % number) for number in range(100))
     assert verify(DkimVerifier(resolver), fields + header, body) == [DkimResult.PERMERROR] * 5
     assert resolver.asked == 5
+
+
+def test_strangers_signatures_above_the_authors_do_not_hide_it(key) -> None:
+    message = sign(key, LETTER)
+    strangers = b"".join(
+        b"DKIM-Signature: v=1; a=rsa-sha256; d=list%d.example.net; s=a; h=from; bh=eA==; b=eA==\r\n" % number
+        for number in range(15)
+    )
+    header, _, body = message.partition(b"\r\n\r\n")
+    found = verify(DkimVerifier(OneKey(key.record)), strangers + header, body)
+    assert len(found) == 5
+    assert DkimResult.PASS in found

@@ -15,7 +15,7 @@ from backstop.adapters.dkim_keys import Fault, PublicKey
 from backstop.adapters.dkim_signature import Algorithm, Field, Flaw, Signature
 from backstop.adapters.resolver import Budget, Outcome, Resolver
 from backstop.authentication import Dkim, DkimResult
-from backstop.dkim_body import MAX_SIGNATURES, BodyCanonicalization
+from backstop.dkim_body import MAX_FIELDS, MAX_SIGNATURES, BodyCanonicalization
 
 MAX_KEYS: Final = 4
 """TXT records of one selector that are tried; there should be one."""
@@ -51,7 +51,7 @@ class DkimVerifier:
     def verify(
         self, header: bytes, bodies: Mapping[BodyCanonicalization, bytes], budget: Budget, now: float
     ) -> tuple[Dkim, ...]:
-        """The first signatures of a message, from the top, and what each is worth; never raises.
+        """Signatures of a message, from the top, and what each is worth; never raises.
 
         `header` is the whole block as it came, `bodies` the body's hashes: one that is missing makes the
         signatures that need it a temperror, as does a key nobody could ask for. Of `budget` only the time is
@@ -60,18 +60,19 @@ class DkimVerifier:
         own = _own(budget)
         block = dkim_signature.fields(header, dkim_signature.OF_MESSAGE)
         signatures = (field for field in block if field.name == b"dkim-signature")
-        chosen = [(field, dkim_signature.tags(field) or {}) for field in islice(signatures, MAX_SIGNATURES)]
+        chosen = [(field, dkim_signature.tags(field) or {}) for field in islice(signatures, MAX_FIELDS)]
         domains = [dkim_signature.domain_of(tags) for _, tags in chosen]
         authors = _authors(block)
         found: dict[int, Dkim] = {}
-        # Nearest to From first: the time that a stranger's silent name server takes must not be missing
-        # where a signature could speak for the author.
-        for number in sorted(range(len(chosen)), key=lambda number: -_kinship(domains[number], authors)):
+        # Nearest to From first: what strangers' signatures take, of the time and of the number, must not be
+        # missing where one could speak for the author.
+        nearest = sorted(range(len(chosen)), key=lambda number: -_kinship(domains[number], authors))
+        for number in nearest[:MAX_SIGNATURES]:
             field, tags = chosen[number]
             result, reason = self._worth(field, tags, block, bodies, own, now)
             selector = dkim_signature.selector_of(tags)
             found[number] = Dkim(result, domains[number] or "", selector or "", reason)
-        return tuple(found[number] for number in range(len(chosen)))
+        return tuple(found[number] for number in sorted(found))
 
     def _worth(
         self,
