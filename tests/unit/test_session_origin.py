@@ -301,6 +301,16 @@ def test_a_bounce_that_waits_for_dmarc_is_taken_alone():
     assert talk.code(BOB) == 452
 
 
+def test_what_is_to_be_dropped_is_read_first_where_it_may_be_refused():
+    """Whose mail is refused learns of it."""
+    outside = protecting(settings(sender_list=Action.DISCARD, dmarc=Action.REJECT))
+    outside.listed_senders = Listing(("bl.example",))
+    outside.authentic = Authenticity(dmarc=REJECTED)
+    assert code(stranger(outside).accept(ALICE).send(LETTER)) == 550
+    outside.authentic = Authenticity(dmarc=None)
+    assert stranger(outside).accept(ALICE).send(LETTER).verb is Verb.DISCARD
+
+
 def test_several_recipients_of_whom_one_only_observes():
     outside = protecting(settings(dmarc=Action.REJECT), settings(dmarc=Action.OBSERVE))
     outside.authentic = Authenticity(dmarc=REJECTED)

@@ -181,8 +181,16 @@ def _is_settled(transaction: Transaction) -> bool:
     now = policy.mildest([one.decision for one in settled]).action
     if transaction.others or now < max(_message_decision(transaction).action, Action.DISCARD):
         return False
+    if now is Action.DISCARD and any(_may_refuse(one) for one in transaction.accepted):
+        return False
     transaction.accepted = settled
     return True
+
+
+def _may_refuse(one: Accepted) -> bool:
+    """Whether a check that waits for the message could refuse it, so that its sender learns of it."""
+    actions = (policy.effective_action(check, one.facts, one.settings, one.block) for check in one.waiting)
+    return any(action > Action.DISCARD for action in actions)
 
 
 def _without_waiting(one: Accepted) -> Accepted:
