@@ -164,8 +164,13 @@ class _Askers:
         with self._lock:
             starts = self._threads < MAX_THREADS
             self._threads += starts
-        if starts:
+        if not starts:
+            return
+        try:
             threading.Thread(target=self._serve, name="dns-lists", daemon=True).start()
+        except RuntimeError:  # no more threads: those that are there take its turn
+            with self._lock:
+                self._threads -= 1
 
     def _serve(self) -> None:
         while True:

@@ -41,6 +41,9 @@ FAILED_SECONDS: Final = 30.0
 CACHE_OCTETS: Final = 4 * 1024 * 1024
 """What the cache may take, roughly: 4,000 answers. The ones not used for longest go."""
 
+ENOUGH: Final = 0.4
+"""Of the time for a question: if it failed in so much, it would have failed in all of it."""
+
 MAX_ASKED: Final = 32
 """Questions under way at a time; one more waits for its turn until its deadline."""
 
@@ -316,7 +319,7 @@ class Resolver:
         finally:
             self._asked.release()
         # A failure says something only when there was time to succeed.
-        if seconds and (answer.outcome is not Outcome.TEMPORARY or patience >= self._lifetime / 2):
+        if seconds and (answer.outcome is not Outcome.TEMPORARY or patience >= self._lifetime * ENOUGH):
             self._keep(question, answer, seconds)
         return answer
 
