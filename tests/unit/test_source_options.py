@@ -98,7 +98,7 @@ def test_a_database_keeps_its_password_elsewhere():
         {**SQL, "connect": {"host": "::1", "port": 3306, "password_file": "/etc/backstop/sql"}}
     )
     assert dict(options.connect) == {"host": "::1", "port": 3306}
-    assert (options.password_file, options.timeout, options.anybody) == (Path("/etc/backstop/sql"), 5, None)
+    assert (options.password_file, options.timeout) == (Path("/etc/backstop/sql"), 5)
 
 
 @pytest.mark.parametrize(
