@@ -336,7 +336,7 @@ class TestNobodyCouldSay:
 
     def test_what_spf_has_used_up_is_not_missing_here(self, verifier, key) -> None:
         """Else a forger's own SPF record would save him from the question that refutes his signature."""
-        spent = Budget(lookups=0, voids=0, seconds=0)
+        spent = Budget(lookups=0, voids=0)
         assert [dkim.result for dkim in look(verifier, sign(key, LETTER), spent)] == [PASS]
         missing = sign(key, LETTER, selector="nobody")
         assert [dkim.result for dkim in look(verifier, missing, spent)] == [PERMERROR]

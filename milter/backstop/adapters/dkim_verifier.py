@@ -23,10 +23,6 @@ MAX_KEYS: Final = 4
 MAX_AHEAD: Final = 300
 """By how many seconds a signature may be younger than now: clocks differ."""
 
-MIN_SECONDS: Final = 1.0
-"""What is left for keys however long the other checks took: what SPF asked may be the forger's, and slow on
-purpose."""
-
 _HOST: Final = re.compile(rb"@([A-Za-z0-9_.-]{1,255})")
 _MAX_AUTHOR: Final = 64 * 1024  # octets of From that are searched for the author's domain
 
@@ -57,7 +53,9 @@ class DkimVerifier:
         signatures that need it a temperror, as does a key nobody could ask for. Of `budget` only the time is
         used: there is one question for each signature.
         """
-        own = _own(budget)
+        # Lookups of its own: those of SPF and the lists are chosen by whoever writes the envelope. Did they
+        # count here, he could use them up before the question that shows his signature to be none.
+        own = budget.apart(lookups=MAX_SIGNATURES)
         block = dkim_signature.fields(header, dkim_signature.OF_MESSAGE)
         signatures = (field for field in block if field.name == b"dkim-signature")
         chosen = [(field, dkim_signature.tags(field) or {}) for field in islice(signatures, MAX_FIELDS)]
@@ -109,16 +107,6 @@ class DkimVerifier:
         good = [key for key in keys if isinstance(key, PublicKey)]
         refusals = [key for key in keys if isinstance(key, tuple)]
         return good or next(iter(refusals), (DkimResult.PERMERROR, "there is no key of its selector"))
-
-
-def _own(budget: Budget) -> Budget:
-    """A budget with lookups of our own: those of SPF and the lists are chosen by whoever writes the envelope.
-
-    Did they count here, he could use them up before the question that shows his signature to be none.
-    """
-    if budget.seconds_left < MIN_SECONDS:
-        return Budget(MAX_SIGNATURES, MAX_SIGNATURES + 1, MIN_SECONDS)
-    return budget.apart(lookups=MAX_SIGNATURES)
 
 
 def _fitting(key: PublicKey | Fault, signature: Signature) -> PublicKey | tuple[DkimResult, str]:

@@ -20,10 +20,6 @@ MAX_AUTHORS: Final = 5
 """Domains of From that are judged: of more the first three and the last two, as programs show one end or the
 other."""
 
-MIN_SECONDS: Final = 1.0
-"""What is left for all of them together however long the other checks took: what SPF asked may be the
-forger's, and slow on purpose."""
-
 
 @value
 class Found:
@@ -69,7 +65,7 @@ class DmarcChecker:
             return Dmarc(DmarcResult.NONE, reason=authors.value)
         judged = authors if len(authors) <= MAX_AUTHORS else (*authors[:3], *authors[-2:])
         # Each has a time of his own: one who is silent must not be why another, who is forged, passes.
-        seconds = max(budget.seconds_left, MIN_SECONDS) / len(judged)
+        seconds = max(budget.seconds_left, 0) / len(judged)
         return max(
             (self._judged(author, spf, dkim, Budget(LOOKUPS, LOOKUPS, seconds), sample) for author in judged),
             key=_strictness,

@@ -135,15 +135,19 @@ class Budget:
         self._lookups = lookups
         self._voids = voids
         self._questions = questions
+        self._kept = 0.0
         self.stopwatch = _Stopwatch(seconds)
 
-    def apart(self, *, lookups: int = _ANY, voids: int = _ANY, questions: int = _ANY) -> "Budget":
-        """One with counts of its own that shares the time.
+    def apart(
+        self, *, lookups: int = _ANY, voids: int = _ANY, questions: int = _ANY, keep: float = 0.0
+    ) -> "Budget":
+        """One with counts of its own that shares the time, but for `keep` seconds, which are for others.
 
         What a stranger's record makes one check ask must not cost another check its lookups.
         """
         other = Budget(lookups, voids, questions=questions)
         other.stopwatch = self.stopwatch
+        other._kept = self._kept + keep
         return other
 
     def take(self) -> bool:
@@ -170,7 +174,7 @@ class Budget:
     @property
     def seconds_left(self) -> float:
         """Of the time for all its questions together."""
-        return self.stopwatch.left
+        return self.stopwatch.left - self._kept
 
 
 @value

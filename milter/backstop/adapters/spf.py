@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from backstop.adapters.resolver import LIFETIME, Budget, Resolver
+from backstop.adapters.resolver import ENOUGH, LIFETIME, Budget, Resolver
 from backstop.address import NULL_SENDER, Address, fold_domain
 from backstop.authentication import Spf, SpfIdentity, SpfResult
 from backstop.value import value
@@ -80,7 +80,7 @@ class SpfChecker:
         folded = _folded(asked.address)
         if folded is None:
             return Spf(SpfResult.NONE, asked.identity, asked.domain, "the client has no IP address")
-        had_time = budget.seconds_left >= LIFETIME / 2
+        had_time = budget.seconds_left >= LIFETIME * ENOUGH
         own = budget.apart(questions=self._query.MAX_QUESTIONS)
         client = self._query.Client(folded, helo, local, asked.domain)
         outcome = self._query.evaluate(client, self._resolver, own)

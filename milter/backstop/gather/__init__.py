@@ -12,7 +12,7 @@ from backstop.adapters.resolver import Resolver
 from backstop.authentication import Authenticity
 from backstop.config import Config
 from backstop.gather.knowledge import Knowledge, member_command, whole
-from backstop.gather.origin import OriginAsker, budget_of
+from backstop.gather.origin import Kind, OriginAsker
 from backstop.gather.reading import AskAgain, Reading
 from backstop.gather.remembered import Remembered
 from backstop.proof import Proof
@@ -35,7 +35,7 @@ class Gather:
         self._secret = config.ring.memory_secret
         resolver = Resolver(config.resolver)
         self._signature = OwnSignature(config.dkim_keys, resolver, on_trouble)
-        self._origin = OriginAsker(resolver, config.lists, on_trouble)
+        self._origin = OriginAsker(resolver, config.lists, on_trouble, lambda: self.reads_signatures)
 
     @property
     def reads(self) -> bool:
@@ -120,7 +120,7 @@ class Gather:
         """What a message's evidence is worth."""
         proofs = self._remembered(evidence, now)
         if evidence.block:
-            budget = budget_of(evidence.spent)
+            budget = self._origin.spending(evidence.spent, is_bounce=True).on(Kind.OWN_KEY)
             result = self._signature.verify(evidence.block, self._knowledge.is_ours, now, budget)
             if result is SignatureResult.PASS:
                 return replace(proofs, found=proofs.found | {Proof.DKIM})

@@ -5,7 +5,8 @@ What asks is made at the first question: a worker that needs none of it does not
 
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum, auto
 from functools import cached_property
 from typing import Final
 
@@ -21,39 +22,96 @@ from backstop.facts import Need
 from backstop.session import Origin, Origins, Signed
 from backstop.settings import DnsList
 
-MIN_SECONDS: Final = 1.0
-"""What is left for each kind of question however long others took."""
+
+class Kind(Enum):
+    """What is asked of DNS about a message."""
+
+    LISTS = auto()
+    SPF = auto()
+    OWN_KEY = auto()
+    """Of our own signature, in what a bounce returns."""
+    KEYS = auto()
+    DMARC = auto()
+
+
+RESERVED: Final[Mapping[Kind, float]] = {
+    Kind.LISTS: 0.3,
+    Kind.SPF: 0.3,
+    Kind.OWN_KEY: 0.3,
+    Kind.KEYS: 0.3,
+    Kind.DMARC: 0.5,
+}
+"""Seconds that the others leave to each."""
+
+
+class Spending:
+    """The time that one message has for DNS, and what of it is for the kinds that were not asked yet.
+
+    Without that a name server that is slow on purpose would keep the next question from being answered.
+    """
+
+    def __init__(self, ahead: Iterable[Kind]) -> None:
+        self._budget = Budget()
+        self._ahead = set(ahead)
+
+    def on(self, kind: Kind) -> Budget:
+        """What one kind may spend."""
+        self._ahead.discard(kind)
+        return self._budget.apart(keep=sum(RESERVED[other] for other in self._ahead))
 
 
 class OriginAsker:
-    """Asks for one worker. `on_trouble` is told what an administrator should mend."""
+    """Asks for one worker. `on_trouble` is told what an administrator should mend.
+
+    `reads_signatures` says whether messages may be asked about at their end, too.
+    """
 
     def __init__(
-        self, resolver: Resolver, lists: tuple[DnsList, ...], on_trouble: Callable[[str], None]
+        self,
+        resolver: Resolver,
+        lists: tuple[DnsList, ...],
+        on_trouble: Callable[[str], None],
+        reads_signatures: Callable[[], bool],
     ) -> None:
         self._resolver = resolver
+        self._reads_signatures = reads_signatures
+        self._has_lists = bool(lists)
         self._lists = DnsLists(resolver, lists, on_trouble)
         self._on_trouble = on_trouble
         self._making = threading.Lock()
 
     def origin(self, question: Origin) -> Origins:
         """What SPF and the lists say."""
-        budget = budget_of(question.spent)
         spf = clients = senders = None
         sender = question.reverse_path
+        spending = self.spending(question.spent, is_bounce=sender is NULL_SENDER)
         # The lists first, which the administrator chose: whom SPF asks a forger names, who may be slow.
         if Need.CLIENT_LISTS in question.needs:
+            budget = spending.on(Kind.LISTS)
             clients = self._lists.client(question.client, null_sender=sender is NULL_SENDER, budget=budget)
         if Need.SENDER_LISTS in question.needs and sender.domain:
-            senders = self._lists.sender(sender.domain, budget)
+            senders = self._lists.sender(sender.domain, spending.on(Kind.LISTS))
         if Need.SPF in question.needs:
-            spf = self._spf.check(question.client, question.helo, sender, budget_of(budget))
-        return Origins(spf, clients, senders, budget)
+            spf = self._spf.check(question.client, question.helo, sender, spending.on(Kind.SPF))
+        return Origins(spf, clients, senders, spending)
+
+    def spending(self, spent: object, *, is_bounce: bool) -> Spending:
+        """What earlier questions about the message left, or what it has at first."""
+        if isinstance(spent, Spending):
+            return spent
+        ahead = [Kind.SPF]
+        if self._has_lists:
+            ahead.append(Kind.LISTS)
+        if is_bounce:
+            ahead.append(Kind.OWN_KEY)
+        if self._reads_signatures():
+            ahead += [Kind.KEYS, Kind.DMARC]
+        return Spending(ahead)
 
     def authenticity(self, question: Signed, now: float) -> Authenticity:
         """What a message's signatures and DMARC say."""
-        budget = budget_of(question.spent)
-        signatures = self._dkim.verify(question.header, question.bodies, budget, now)
+        spending = self.spending(question.spent, is_bounce=question.reverse_path is NULL_SENDER)
+        signatures = self._dkim.verify(question.header, question.bodies, spending.on(Kind.KEYS), now)
         try:
             checker = self._dmarc
         except LookupError as error:
@@ -63,7 +121,7 @@ class OriginAsker:
             )
         # Its owner may want only some of the mail judged: RFC 7489, section 6.6.4.
         sample = random.random()  # noqa: S311 - a sample, no secret
-        dmarc = checker.check(question.authors, question.spf, signatures, budget, sample)
+        dmarc = checker.check(question.authors, question.spf, signatures, spending.on(Kind.DMARC), sample)
         unknown = any(one.result is DkimResult.TEMPERROR for one in signatures)
         vouched = unknown or checker.vouches(question.reverse_path.domain, signatures)
         return Authenticity(signatures, dmarc, vouched)
@@ -83,13 +141,3 @@ class OriginAsker:
             suffixes = PublicSuffixes()
             suffixes.load()
             return DmarcChecker(self._resolver, suffixes)
-
-
-def budget_of(spent: object) -> Budget:
-    """What is left to a message of what it may cost in DNS, and a second at least.
-
-    Without that a name server that is slow on purpose would keep the next question from being answered.
-    """
-    if not isinstance(spent, Budget):
-        return Budget()
-    return spent if spent.seconds_left >= MIN_SECONDS else Budget(seconds=MIN_SECONDS)
