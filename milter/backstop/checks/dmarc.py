@@ -12,9 +12,9 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     dmarc = facts.dmarc
     if dmarc is None:
         return NOTHING
-    reason = (
-        f"DMARC {dmarc.result.value} of {dmarc.domain}" if dmarc.domain else f"DMARC {dmarc.result.value}"
-    )
+    reason = f"DMARC {dmarc.result.value}"
+    if dmarc.domain:
+        reason += f" of {dmarc.domain}"
     if dmarc.reason:
         reason += f": {dmarc.reason}"
     if dmarc.result is DmarcResult.PASS:
@@ -24,11 +24,9 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     if dmarc.result is not DmarcResult.FAIL or dmarc.disposition is Disposition.NONE:
         return Finding(Result.NONE, reason)
     reason += f"; its owner wants {dmarc.disposition.label}"
-    return (
-        Finding(Result.PASS, f"{reason}; but this bounce is proved")
-        if facts.is_proved
-        else Finding(Result.FAIL, reason)
-    )
+    if facts.is_proved:
+        return Finding(Result.PASS, f"{reason}; but this bounce is proved")
+    return Finding(Result.FAIL, reason)
 
 
 def reads(facts: Facts, settings: DomainSettings) -> bool:  # noqa: ARG001 - every check's takes both
