@@ -4,6 +4,7 @@ import contextlib
 import multiprocessing
 import random
 import re
+import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -103,7 +104,17 @@ def test_a_hundred_thousand_sessions_leave_nothing_behind(host: MilterHost) -> N
         assert abs(now.threads - then.threads) <= 4
 
 
+@pytest.fixture
+def _room_for_sockets() -> Iterator[None]:
+    """This process has an end of each connection, and the usual soft limit is 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else 65_536, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 @pytest.mark.deep
+@pytest.mark.usefixtures("_room_for_sockets")
 def test_idle_connections_cost_little(host: MilterHost) -> None:
     """reliability D1: a thousand, at 10 kB each, and mail goes on beside them as fast as before."""
     host.start()
