@@ -21,7 +21,6 @@ from typing import Any, Final
 from backstop.adapters import password_file
 from backstop.adapters.lookup_crew import Crew, LookupFailed
 from backstop.adapters.source_options import Table
-from backstop.facts import Existence
 
 _URI = re.compile(r"ldap(?:s|i)?://[!-~]*")
 _NO_ATTRIBUTES: Final = "1.1"
@@ -90,24 +89,11 @@ def _check(options: LdapOptions) -> None:
         raise ValueError("bind_dn: bind_dn and password_file belong together")
 
 
-class LdapDirectory:
+class LdapDirectory(Crew):
     """One directory, for any number of threads."""
 
     def __init__(self, options: LdapOptions) -> None:
-        self._crew = Crew(lambda deadline: _Connection(options, deadline))
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong, for a person."""
-        return self._crew.trouble
-
-    def ask(self, local: str, domain: str, deadline: float) -> Existence:
-        """Whether one address exists."""
-        return self._crew.ask(local, domain, deadline)
-
-    def close(self) -> None:
-        """Leave the directory."""
-        self._crew.close()
+        super().__init__(lambda deadline: _Connection(options, deadline))
 
 
 class _Connection:

@@ -25,7 +25,6 @@ from backstop.adapters import password_file
 from backstop.adapters.lookup_crew import Crew, LookupFailed
 from backstop.adapters.source_options import Table
 from backstop.adapters.sql_query import STYLES, Query, parse_query
-from backstop.facts import Existence
 
 _DRIVER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 _SECRET = re.compile(r"pass|pwd|secret|dsn|conninfo", re.IGNORECASE)
@@ -116,24 +115,11 @@ def _arguments(given: Mapping[str, object]) -> Mapping[str, str | int | float | 
     return arguments
 
 
-class SqlDatabase:
+class SqlDatabase(Crew):
     """One database, for any number of threads."""
 
     def __init__(self, options: SqlOptions) -> None:
-        self._crew = Crew(lambda deadline: _Connection(options, deadline))
-
-    @property
-    def trouble(self) -> str:
-        """What is wrong, for a person."""
-        return self._crew.trouble
-
-    def ask(self, local: str, domain: str, deadline: float) -> Existence:
-        """Whether one address exists."""
-        return self._crew.ask(local, domain, deadline)
-
-    def close(self) -> None:
-        """Leave the database."""
-        self._crew.close()
+        super().__init__(lambda deadline: _Connection(options, deadline))
 
 
 class _Connection:
