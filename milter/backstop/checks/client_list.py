@@ -3,17 +3,14 @@
 from backstop.facts import Facts, Need, awaits_proof
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
-from backstop.verdict import NOTHING, Check, Cost, Finding, Result, of_listing
+from backstop.verdict import NOTHING, Check, Cost, Finding, of_listing, unless_proved
 
 
 def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - every judge takes both
     """Read what the lists say. Proof beats a list."""
     if facts.client_listing is None:
         return NOTHING
-    finding = of_listing(facts.client_listing, "the client")
-    if finding.result is Result.FAIL and facts.is_proved:
-        return Finding(Result.PASS, f"{finding.reason}; but this bounce is proved")
-    return finding
+    return unless_proved(facts, of_listing(facts.client_listing, "the client"))
 
 
 def reads(facts: Facts, settings: DomainSettings) -> bool:

@@ -4,7 +4,7 @@ from backstop.authentication import Disposition, DmarcResult
 from backstop.facts import Facts, Need
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
-from backstop.verdict import NOTHING, Check, Cost, Finding, Result
+from backstop.verdict import NOTHING, Check, Cost, Finding, Result, unless_proved
 
 
 def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - every judge takes both
@@ -24,9 +24,7 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     if dmarc.result is not DmarcResult.FAIL or dmarc.disposition is Disposition.NONE:
         return Finding(Result.NONE, reason)
     reason += f"; its owner wants {dmarc.disposition.label}"
-    if facts.is_proved:
-        return Finding(Result.PASS, f"{reason}; but this bounce is proved")
-    return Finding(Result.FAIL, reason)
+    return unless_proved(facts, Finding(Result.FAIL, reason))
 
 
 def reads(facts: Facts, settings: DomainSettings) -> bool:  # noqa: ARG001 - every check's takes both

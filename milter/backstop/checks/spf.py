@@ -9,7 +9,7 @@ from backstop.authentication import SpfResult
 from backstop.facts import Facts, Need, awaits_proof
 from backstop.reply import Reply, Stage
 from backstop.settings import Action, DomainSettings
-from backstop.verdict import NOTHING, Check, Cost, Finding, Result
+from backstop.verdict import NOTHING, Check, Cost, Finding, Result, unless_proved
 
 _RESULTS: Final = {
     SpfResult.PASS: Result.PASS,
@@ -27,9 +27,7 @@ def judge(facts: Facts, settings: DomainSettings) -> Finding:  # noqa: ARG001 - 
     reason = f"SPF {spf.result.value} of {spf.identity.value} {spf.domain}"
     if spf.reason:
         reason += f": {spf.reason}"
-    if spf.result is SpfResult.FAIL and facts.is_proved:
-        return Finding(Result.PASS, f"{reason}; but this bounce is proved")
-    return Finding(_RESULTS.get(spf.result, Result.NONE), reason)
+    return unless_proved(facts, Finding(_RESULTS.get(spf.result, Result.NONE), reason))
 
 
 def reads(facts: Facts, settings: DomainSettings) -> bool:
