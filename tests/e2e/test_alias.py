@@ -32,16 +32,6 @@ def _whole_host() -> Iterator[MailHost]:
         yield host
 
 
-@pytest.fixture
-def host(_whole_host: MailHost) -> MailHost:
-    """The host as it was at the beginning: no mail, nothing in Redis."""
-    _whole_host.postfix.forget()
-    _whole_host.next_hop.forget()
-    with _whole_host.redis.client() as client:
-        client.flushall()
-    return _whole_host
-
-
 def new(host: MailHost, user: str = ALICE, days: int = 30, note: str = "shop") -> str:
     """A new disposable address."""
     return host.backstop("alias", "new", user, "--for", f"{days}d", "--note", note).splitlines()[0]

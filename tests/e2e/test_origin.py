@@ -1,6 +1,5 @@
 """Forged senders through a real Postfix and a real name server, and whom a later failure reaches."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -64,18 +63,6 @@ def _whole_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MailHost]:
         MailHost("subaddress", top=TOP, resolver=names.address) as host,
     ):
         yield host
-
-
-@pytest.fixture
-def host(_whole_host: MailHost) -> MailHost:
-    """The host as it was at the beginning: no mail, nothing in Redis."""
-    _whole_host.postfix.forget()
-    _whole_host.next_hop.forget()
-    with _whole_host.redis.client() as client:
-        client.flushall()
-    for file in (_whole_host.folder / "forward").glob("*"):
-        file.unlink() if file.is_file() else shutil.rmtree(file)
-    return _whole_host
 
 
 def switch(host: MailHost, settings: tuple[str, ...] = (), **actions: str) -> None:

@@ -1,6 +1,5 @@
 """Bounces without a tag through a real Postfix: what proves them, and what a forger does not have."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -27,18 +26,6 @@ def _whole_host() -> Iterator[MailHost]:
         pytest.skip(reason)
     with MailHost("prvs", proof=EVERYTHING) as host:
         yield host
-
-
-@pytest.fixture
-def host(_whole_host: MailHost) -> MailHost:
-    """The host as it was at the beginning: no mail, nothing in Redis."""
-    _whole_host.postfix.forget()
-    _whole_host.next_hop.forget()
-    with _whole_host.redis.client() as client:
-        client.flushall()
-    for file in (_whole_host.folder / "forward").glob("*"):
-        file.unlink() if file.is_file() else shutil.rmtree(file)
-    return _whole_host
 
 
 def send_letter(host: MailHost, message_id: str = "", sender: str = ALICE) -> None:
