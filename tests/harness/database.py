@@ -67,6 +67,7 @@ class MariaDb:
 
     def run(self, *statements: "str | tuple[str, tuple[str, ...]]") -> None:
         """Run these as the database's administrator."""
+        wait_for(self._answers, 60, f"MariaDB ({self.log})")
         with self._client() as database, database.cursor() as cursor:
             for each in statements:
                 cursor.execute(*((each,) if isinstance(each, str) else each))
@@ -116,7 +117,10 @@ class MariaDb:
         ]
 
     def _client(self) -> Any:
-        return pymysql.connect(unix_socket=str(self._socket), user="root", connect_timeout=5)
+        # A server that has just been frozen can take a connection and never greet it.
+        return pymysql.connect(
+            unix_socket=str(self._socket), user="root", connect_timeout=5, read_timeout=20, write_timeout=20
+        )
 
     def _answers(self) -> bool:
         assert self._process is not None
