@@ -8,7 +8,8 @@ import time
 import pytest
 
 from backstop.adapters.milter_caller import MilterCaller, MilterUnreachable
-from backstop.adapters.smtp_caller import MAX_TEXT, SmtpCaller, SmtpReply, SmtpUnreachable
+from backstop.adapters.smtp_caller import SmtpCaller, SmtpUnreachable
+from backstop.adapters.smtp_reply import SmtpReply
 
 SECONDS = 0.5
 
@@ -52,7 +53,7 @@ def test_a_recipient_is_asked_about_and_nothing_is_sent():
     answers = (b"220 hi\r\n", b"250-mx\r\n250 DSN\r\n", b"250 ok\r\n", b"550-5.1.1 no\r\n550 5.1.1 such\r\n")
     with peer(*answers, b"250 reset\r\n", b"221 bye\r\n") as port:
         reply = ask(port)
-    assert reply == SmtpReply(550, "5.1.1 no 5.1.1 such")
+    assert reply == SmtpReply(550, "5.1.1 no\n5.1.1 such")
     assert reply.refuses
     assert reply.is_about_the_address
     assert not reply.accepts
@@ -88,8 +89,8 @@ def test_what_a_refusal_is_about(code, text, claim):
     ("answers", "why"),
     [
         ((b"",), "no answer in time"),
-        ((b"SSH-2.0-OpenSSH\r\n",), "does not speak SMTP"),
-        ((b"999 what\r\n",), "does not speak SMTP"),
+        ((b"SSH-2.0-OpenSSH\r\n",), '"SSH-2.0-OpenSSH" is no reply'),
+        ((b"999 what\r\n",), "is no reply"),
         ((b"554 go away\r\n", b"221 bye\r\n"), "it greets with 554 go away"),
         ((b"220-still\r\n" * 4000,), "longer than"),
         ((b"220 " + b"x" * 100_000,), "longer than"),
@@ -113,15 +114,8 @@ def test_one_octet_at_a_time_is_too_slow():
 
 
 def test_a_line_that_is_cut():
-    with peer(b"220 hi", hold=False) as port, pytest.raises(SmtpUnreachable, match="closed the connection"):
+    with peer(b"220 hi", hold=False) as port, pytest.raises(SmtpUnreachable, match="ended within a reply"):
         ask(port)
-
-
-def test_a_reply_is_kept_short():
-    with peer(
-        b"220 hi\r\n", b"250 mx\r\n", b"550 " + b"y" * 2000 + b"\r\n", b"250 k\r\n", b"221 b\r\n"
-    ) as port:
-        assert len(ask(port).text) == MAX_TEXT
 
 
 def test_nobody_listens():

@@ -16,9 +16,10 @@ from typing import Final
 
 from backstop.adapters.callahead_domains import POSTMASTER, Domains, Takes
 from backstop.adapters.callahead_names import InTime, places
-from backstop.adapters.callahead_replies import Meaning, TargetReply, meaning
+from backstop.adapters.callahead_replies import Meaning, meaning
 from backstop.adapters.callahead_session import Session, TlsFailed, Unasked
 from backstop.adapters.callahead_target import NULL_PATH, Options, Path, Target, parse_target, path_of
+from backstop.adapters.smtp_reply import SmtpReply
 from backstop.address import parse
 from backstop.facts import Existence
 from backstop.value import value
@@ -223,7 +224,7 @@ class Callahead:
             self._helo = name
         return self._helo
 
-    def _after_accepting(self, session: Session, key: _Key, reply: TargetReply) -> Found:
+    def _after_accepting(self, session: Session, key: _Key, reply: SmtpReply) -> Found:
         """It exists, unless a name that cannot exist is taken as well."""
         local, name = key
         now = self._clock()
@@ -257,7 +258,7 @@ class Callahead:
             case _:
                 return Takes.UNDECIDED
 
-    def _after_refusing(self, session: Session, key: _Key, reply: TargetReply) -> Found:
+    def _after_refusing(self, session: Session, key: _Key, reply: SmtpReply) -> Found:
         """It does not exist, if somebody of the domain does."""
         local, name = key
         now = self._clock()

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from backstop.adapters.callahead_names import Place
-from backstop.adapters.callahead_replies import BadReply, ReplyReader, TargetReply
 from backstop.adapters.callahead_target import Path, Target
+from backstop.adapters.smtp_reply import BadReply, ReplyReader, SmtpReply
 from backstop.plain import plain
 
 FAREWELL_SECONDS: Final = 0.5
@@ -65,7 +65,7 @@ class Session:
     ) -> None:
         self._open.leave()
 
-    def ask(self, sender: Path, recipient: Path) -> TargetReply:
+    def ask(self, sender: Path, recipient: Path) -> SmtpReply:
         """The reply to RCPT, in a transaction of its own: many take one recipient from the null sender."""
         with _as_unasked():
             if not self._is_first:
@@ -116,7 +116,7 @@ class Session:
         if reply.code != code:
             raise Unasked(f"to {verb} it says {reply.shown}")
 
-    def _command(self, verb: str, arguments: str = "") -> TargetReply:
+    def _command(self, verb: str, arguments: str = "") -> SmtpReply:
         return _reply(*self._open.docmd(verb, arguments))
 
 
@@ -135,7 +135,7 @@ class _Link(smtplib.SMTP):
         self.sock = sock
         self._reader = ReplyReader(self._receive)
 
-    def greeting(self) -> TargetReply:
+    def greeting(self) -> SmtpReply:
         """What it says first."""
         reply = _reply(*self.getreply())
         self._was_greeted = True
@@ -227,5 +227,5 @@ def _left(deadline: float) -> float:
     return left
 
 
-def _reply(code: int, octets: bytes) -> TargetReply:
-    return TargetReply(code, octets.decode("utf-8", "surrogateescape"))
+def _reply(code: int, octets: bytes) -> SmtpReply:
+    return SmtpReply(code, octets.decode("utf-8", "surrogateescape"))

@@ -1,58 +1,20 @@
 """A few SMTP commands to our own mail server, one at a time: what `backstop doctor` asks it.
 
-No message is ever begun. Each reply has a deadline, however slowly it trickles in, and a bounded length;
-what it says was written by others. RFC 5321, sections 4.1 and 4.2.
+No message is ever begun. Each reply has a deadline, however slowly it trickles in. RFC 5321, sections 4.1 and
+4.2.
 """
 
 import contextlib
-import re
 import socket
 import time
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
-MAX_REPLY: Final = 16 * 1024
-"""Octets of one reply; RFC 5321, section 4.5.3.1.5, has 512 a line."""
-
-MAX_TEXT: Final = 300
-"""Characters of it that are kept."""
-
-_LINE = re.compile(rb"([2-5][0-9]{2})(?:([ -])(.*))?", re.DOTALL)
-_STATUS = re.compile(r"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
+from backstop.adapters.smtp_reply import BadReply, ReplyReader, SmtpReply
 
 
 class SmtpUnreachable(Exception):
     """The server does not answer, or not in SMTP; the text says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class SmtpReply:
-    """One reply; `text` is all its lines in one, without the codes."""
-
-    code: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.code} {self.text}".rstrip()
-
-    @property
-    def accepts(self) -> bool:
-        """Whether it says yes."""
-        return self.code < 400
-
-    @property
-    def refuses(self) -> bool:
-        """Whether it says no for good."""
-        return self.code >= 500
-
-    @property
-    def is_about_the_address(self) -> bool:
-        """Whether a refusal speaks of the recipient's address (RFC 3463, X.1.Z), as far as it says."""
-        status = _STATUS.match(self.text)
-        if status is None:
-            return self.code in (550, 551, 553)
-        return status[2] == "1" and status[3] not in ("7", "8")  # those are the sender's
 
 
 class SmtpCaller:
@@ -63,7 +25,8 @@ class SmtpCaller:
 
     def __init__(self, host: str, port: int, seconds: float) -> None:
         self._seconds = seconds
-        self._heard = b""
+        self._deadline = 0.0
+        self._reader = ReplyReader(self._receive)
         try:
             self._socket = socket.create_connection((host, port), seconds)
         except (OSError, UnicodeError) as error:
@@ -113,43 +76,23 @@ class SmtpCaller:
     def _greet(self) -> None:
         greeting = self._reply()
         if not greeting.accepts:
-            raise SmtpUnreachable(f"it greets with {greeting}")
+            raise SmtpUnreachable(f"it greets with {greeting.shown}")
         own = self.own_address
         # The name of a machine is often none that DNS knows; an address always is one.
         said = self.command(f"EHLO [{f'IPv6:{own}' if ':' in own else own}]")
         if not said.accepts:
-            raise SmtpUnreachable(f"it answers EHLO with {said}")
+            raise SmtpUnreachable(f"it answers EHLO with {said.shown}")
 
     def _reply(self) -> SmtpReply:
-        deadline = time.monotonic() + self._seconds
-        texts: list[str] = []
-        size = 0
-        while True:
-            line = self._line(deadline, MAX_REPLY - size)
-            size += len(line)
-            match = _LINE.fullmatch(line.rstrip(b"\r\n"))
-            if match is None:
-                raise SmtpUnreachable("who listens there does not speak SMTP")
-            texts.append((match[3] or b"").decode("utf-8", "replace"))
-            if match[2] != b"-":
-                return SmtpReply(int(match[1]), " ".join(texts)[:MAX_TEXT])
+        self._deadline = time.monotonic() + self._seconds
+        try:
+            return self._reader.read()
+        except (OSError, BadReply) as error:
+            raise SmtpUnreachable(_words(error)) from None
 
-    def _line(self, deadline: float, longest: int) -> bytes:
-        while b"\n" not in self._heard:
-            if len(self._heard) > longest:
-                raise SmtpUnreachable(f"its reply is longer than {MAX_REPLY} octets")
-            try:
-                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
-                more = self._socket.recv(4096)
-            except OSError as error:
-                raise SmtpUnreachable(_words(error)) from None
-            if not more:
-                raise SmtpUnreachable("it closed the connection")
-            self._heard += more
-        line, _, self._heard = self._heard.partition(b"\n")
-        if len(line) > longest:
-            raise SmtpUnreachable(f"its reply is longer than {MAX_REPLY} octets")
-        return line
+    def _receive(self, size: int) -> bytes:
+        self._socket.settimeout(max(self._deadline - time.monotonic(), 0.001))
+        return self._socket.recv(size)
 
 
 def _words(error: Exception) -> str:

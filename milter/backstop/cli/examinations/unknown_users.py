@@ -16,7 +16,8 @@ from typing import Final
 
 from backstop import batv
 from backstop.adapters.milter_caller import MilterCaller, MilterUnreachable, Verdict
-from backstop.adapters.smtp_caller import SmtpCaller, SmtpReply, SmtpUnreachable
+from backstop.adapters.smtp_caller import SmtpCaller, SmtpUnreachable
+from backstop.adapters.smtp_reply import SmtpReply
 from backstop.address import Address, is_in
 from backstop.checks.recipient import CHECK as RECIPIENT
 from backstop.cli.examinations.finding import Examination, Finding, fine, note, unknown, wrong
@@ -113,7 +114,7 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     if any(not told.of(each).is_about_the_address for each in refused) and not postmaster.accepts:
         yield unknown(
             domain,
-            f"the mail server refuses everybody, postmaster too, with {told.of(refused[0])}",
+            f"the mail server refuses everybody, postmaster too, with {told.of(refused[0]).shown}",
             "ask from a host, or at a port with --server, where it takes mail for this domain",
         )
         return
@@ -121,7 +122,7 @@ def _judge(surroundings: Surroundings, domain: str, probe: Probe, told: Told) ->
     if taken:
         yield from _judge_taken(surroundings, domain, probe, told, taken)
     else:
-        yield fine(domain, f"unknown users are refused, {_forms(probe, asked)}: {told.of(asked[0])}")
+        yield fine(domain, f"unknown users are refused, {_forms(probe, asked)}: {told.of(asked[0]).shown}")
     yield from _judge_known(domain, probe, told)
 
 
@@ -129,15 +130,15 @@ def _put_off(
     surroundings: Surroundings, domain: str, probe: Probe, put_off: list[str], reply: SmtpReply
 ) -> Finding:
     if RECIPIENT.tempfail.text in reply.text:
-        return silent_source(surroundings, domain, probe.nobody, str(reply))
+        return silent_source(surroundings, domain, probe.nobody, reply.shown)
     if reply.is_about_the_address:
         return note(
             domain,
-            f"unknown users are put off and not refused, {_forms(probe, put_off)}: {reply}; nothing is"
+            f"unknown users are put off and not refused, {_forms(probe, put_off)}: {reply.shown}; nothing is"
             " returned by this server, but others try again for days",
             "in Postfix: unverified_recipient_reject_code = 550, soft_bounce = no",
         )
-    return unknown(domain, f"the mail server puts {put_off[0]} off: {reply}", _ASK_AGAIN)
+    return unknown(domain, f"the mail server puts {put_off[0]} off: {reply.shown}", _ASK_AGAIN)
 
 
 def _judge_taken(
@@ -185,8 +186,8 @@ def _judge_known(domain: str, probe: Probe, told: Told) -> Iterator[Finding]:
     if not plain.accepts:
         yield note(
             domain,
-            f"{probe.postmaster} is not accepted ({plain}), which RFC 5321, section 4.5.1, asks of every"
-            " domain; so nobody is known to whom a genuine bounce could be tried",
+            f"{probe.postmaster} is not accepted ({plain.shown}), which RFC 5321, section 4.5.1, asks of"
+            " every domain; so nobody is known to whom a genuine bounce could be tried",
             "give postmaster a mailbox or an alias",
         )
         return
@@ -199,11 +200,13 @@ def _judge_known(domain: str, probe: Probe, told: Told) -> Iterator[Finding]:
         yield wrong(
             domain,
             f"genuine bounces are refused: the mail server knows {probe.postmaster}, but not with a tag,"
-            f" {probe.postmaster_tagged}: {tagged}",
+            f" {probe.postmaster_tagged}: {tagged.shown}",
             "`backstop setup postfix` shows the maps that are missing; --write writes them",
         )
     else:
-        yield unknown(domain, f"the mail server puts {probe.postmaster_tagged} off: {tagged}", _ASK_AGAIN)
+        yield unknown(
+            domain, f"the mail server puts {probe.postmaster_tagged} off: {tagged.shown}", _ASK_AGAIN
+        )
 
 
 def _forms(probe: Probe, asked: list[str]) -> str:
