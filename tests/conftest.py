@@ -1,6 +1,7 @@
 """Fixtures and options for every ring."""
 
 import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,11 @@ from tests.harness.servers import need
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--deep", action="store_true", help="also run the tests that take minutes")
+
+
+def pytest_configure() -> None:
+    """Whatever is started here hears Ctrl-C, even where a shell runs the tests in the background without it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
