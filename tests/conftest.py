@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure() -> None:
-    """Whatever is started here hears Ctrl-C, even where a shell runs the tests in the background without it."""
+    """What is started here hears Ctrl-C, also where a shell runs the tests in the background without it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
