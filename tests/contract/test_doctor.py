@@ -14,6 +14,7 @@ from tests.harness.servers import free_port
 SETTINGS = "backstop:domain:example.com"
 USER = "backstop:block:user+news@example.com"
 NO_NAME = "backstop:block:not a name"
+BOB = "Bob+d-1234abcdef@Example.COM"
 SIGNED = 'proof = ["tag"]\n'
 
 
@@ -121,6 +122,28 @@ def test_keys_that_mean_nothing(backstop):
     assert cures["backstop:block:Example.ORG"].startswith("`backstop block example.org`, then ")
     assert "DEL backstop:block:Example.ORG" in cures["backstop:block:Example.ORG"]
     assert "--all" not in cures["backstop:block:example.com"]
+
+
+def test_disposable_addresses_that_are_not_switched_off(backstop):
+    good = "bob+d-1234abcdef@example.com"
+    client = backstop.redis
+    client.hset(f"backstop:alias:{good}", "off", "Yes")
+    client.hset(f"backstop:alias:x{good}", "off", "0")
+    client.hset(f"backstop:alias:y{good}", "note", "shop")
+    assert texts(findings(backstop, "keys of the store")) == []
+    client.set(f"backstop:alias:z{good}", "off")
+    client.hset(f"backstop:alias:{BOB}", "off", "1")
+    client.hset("backstop:alias:bob", "off", "1")
+    client.hset(f"backstop:alias:{good}", "off", "ja")
+    found = findings(backstop, "keys of the store")
+    assert sorted(texts(found)) == [
+        f"backstop:alias:{BOB}: no decision reads this key: the name is written {BOB.lower()}",
+        f'backstop:alias:{good}: its field off, "ja", means neither yes nor no, so the address is on',
+        "backstop:alias:bob: no decision reads this key: its name is no address",
+        f"backstop:alias:z{good}: is no hash, so it switches nothing off",
+    ]
+    cures = {one["subject"]: one["cure"] for one in found}
+    assert cures[f"backstop:alias:{good}"].startswith(f"`backstop alias off {good}`, or ")
 
 
 def test_a_cure_is_safe_to_paste(backstop):

@@ -20,6 +20,7 @@ KEPT: Final = 30 * 86400
 """Seconds from the end of an address to that of its key."""
 
 _YES: Final = frozenset((b"1", b"on", b"yes", b"true"))
+_NO: Final = frozenset((b"", b"0", b"off", b"no", b"false"))
 
 
 def off_command(address: str) -> bytes:
@@ -30,6 +31,11 @@ def off_command(address: str) -> bytes:
 def is_off(reply: Reply) -> bool:
     """Whether the answer says so; no error does."""
     return isinstance(reply, bytes) and reply.strip().lower() in _YES
+
+
+def means_something(off: bytes) -> bool:
+    """Whether the field `off` is a word that somebody writes who means yes or no."""
+    return off.strip().lower() in _YES | _NO
 
 
 def use_commands(address: str, now: float, until: float) -> list[bytes]:

@@ -2,9 +2,10 @@
 
 import shlex
 from collections.abc import Iterator
+from itertools import islice
 from typing import Final
 
-from backstop.adapters import redis_names
+from backstop.adapters import redis_alias, redis_names
 from backstop.adapters.redis_store import ReplyError, pack
 from backstop.address import fold_domain, parse
 from backstop.cli import names
@@ -16,6 +17,9 @@ from backstop.settings import parse_block
 
 MAX_NAMED: Final = 20
 """Findings about keys; whoever wrote a thousand wrong ones knows by then."""
+
+MAX_ALIASES: Final = 100_000
+"""Disposable addresses that are looked at."""
 
 _TYPES: Final = {
     redis_names.DOMAINS: "set",
@@ -37,6 +41,7 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
             *_types(surroundings),
             *_settings(surroundings),
             *_blocks(surroundings),
+            *_aliases(surroundings),
         ):
             count += 1
             if count <= MAX_NAMED:
@@ -47,7 +52,7 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
     if count > MAX_NAMED:
         yield wrong("store", f"{count - MAX_NAMED} more keys mean nothing", "mend those named first")
     if not count:
-        yield fine("store", "every block and setting in it means something")
+        yield fine("store", "every setting, block and disposable address in it means something")
 
 
 def _names(surroundings: Surroundings) -> Iterator[Finding]:
@@ -122,6 +127,33 @@ def _blocks(surroundings: Surroundings) -> Iterator[Finding]:
                 ),
                 (f"`backstop block {shlex.quote(meant)}`, then " if meant else "")
                 + f"{delete} takes it away",
+            )
+
+
+def _aliases(surroundings: Surroundings) -> Iterator[Finding]:
+    prefix = text(redis_names.alias(""))
+    keys = sorted(set(islice(surroundings.toggles.names(f"{prefix}*"), MAX_ALIASES)))
+    values = surroundings.toggles.ask(*(pack("HGET", key, "off") for key in keys))
+    for key, off in zip(keys, values, strict=True):
+        name = key.removeprefix(prefix)
+        address = parse(name)
+        delete = surroundings.toggles.redis_cli("DEL", key)
+        forget = surroundings.toggles.redis_cli("HDEL", key, "off")
+        if isinstance(off, ReplyError):
+            yield wrong(key, "is no hash, so it switches nothing off", f"{delete} takes it away")
+        elif address is None or not address.domain:
+            yield wrong(key, "no decision reads this key: its name is no address", f"{delete} takes it away")
+        elif address.folded != name:
+            yield wrong(
+                key,
+                f"no decision reads this key: the name is written {address.folded}",
+                f"`backstop alias off {shlex.quote(address.folded)}` if that is meant, then {delete}",
+            )
+        elif isinstance(off, bytes) and not redis_alias.means_something(off):
+            yield wrong(
+                key,
+                f'its field off, "{text(off[:_VALUE_END])}", means neither yes nor no, so the address is on',
+                f"`backstop alias off {shlex.quote(name)}`, or {forget}",
             )
 
 
