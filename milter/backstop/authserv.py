@@ -8,7 +8,6 @@ believe it: a field that could pass for ours is a forgery.
 import re
 import unicodedata
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 from backstop.authentication import Authenticity, Dkim, DkimResult, Spf
@@ -51,12 +50,17 @@ def claims(value: bytes, authserv_id: str) -> bool:
     if name is None:
         return False
     ours = ours[name.start() :]
-    head = _folded(value[:_HEAD].decode("utf-8", "replace")).lstrip("; \t\r\n")
-    joined = _bare(head, "")
-    if not _NAME.search(joined):
+    head = _folded(value[:_HEAD].decode("utf-8", "replace"))
+    is_cut = len(value) > _HEAD or len(head) > _HEAD
+    head = head[:_HEAD].lstrip("; \t\r\n")
+    joined, goes_on = _bare(head, "", is_cut=is_cut)
+    first = _NAME.search(joined)
+    if first is None:
         return True
-    squeezed = "".join(filter(str.isprintable, joined.replace(" ", "")))
-    return any(_begins_with(ours, text) for text in (joined, squeezed, _bare(head, " ")))
+    squeezed = "".join(filter(str.isprintable, joined[first.start() :].replace(" ", "")))
+    if goes_on and ours.startswith(squeezed):
+        return True
+    return any(_begins_with(ours, text) for text in (joined, squeezed, _bare(head, " ", is_cut=is_cut)[0]))
 
 
 def _of_client(spf: Spf | None, spf_value: str) -> Iterator[str]:
@@ -95,7 +99,7 @@ def _quoted(text: str) -> str:
 
 
 def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text)[:_HEAD].casefold()  # one character may become eighteen
+    return unicodedata.normalize("NFKC", text).casefold()  # one character may become eighteen
 
 
 def _begins_with(name: str, text: str) -> bool:
@@ -108,11 +112,16 @@ def _begins_with(name: str, text: str) -> bool:
     )
 
 
-def _bare(text: str, gap: str) -> str:
-    """What stands before the first semicolon: each comment a gap, quoted strings as what they say."""
+def _bare(text: str, gap: str, *, is_cut: bool) -> tuple[str, bool]:
+    """What stands before the first semicolon: each comment a gap, quoted strings as what they say.
+
+    With it whether that may go on where nobody has looked.
+    """
     pieces: list[str] = []
     depth, at, is_quoted = 0, 0, False
-    for match in islice(_MARK.finditer(text), _MAX_MARKS):
+    for number, match in enumerate(_MARK.finditer(text)):
+        if number == _MAX_MARKS:
+            return "".join(pieces), True
         mark = match[0]
         if not depth:
             pieces.append(text[at : match.start()])
@@ -129,5 +138,5 @@ def _bare(text: str, gap: str) -> str:
         elif mark == "(":
             depth = 1
         elif mark == ";":
-            return "".join(pieces)
-    return "".join(pieces if depth else [*pieces, text[at:]])
+            return "".join(pieces), False
+    return "".join(pieces if depth else [*pieces, text[at:]]), is_cut
