@@ -4,7 +4,9 @@ import threading
 import time
 from collections.abc import Iterator
 
+import dns.message
 import dns.rcode
+import dns.rrset
 import pytest
 
 from backstop.adapters.dns_lists import DnsLists
@@ -32,6 +34,7 @@ ZONES = {
     "everybody.example": "* A 127.0.0.2",
     "parked.example": "* A 198.51.100.7",
     "refuses.example": "* A 127.255.255.254",
+    "denies.example": "* A 127.0.0.1",
 }
 
 CLIENT, SENDER = ListOf
@@ -119,13 +122,34 @@ class TestClients:
             assert listing == Listing(("clients.example",), ("everybody.example",))
         assert told.lines == ["the DNS list everybody.example names its own test point, and so everybody"]
 
+    def test_a_list_that_begins_to_name_everybody_is_found_out_within_a_minute(self, told) -> None:
+        now, everybody = [1000.0], [False]
+
+        def answers(query: bytes) -> list[bytes]:
+            if everybody[0] or b"\x019\x012\x010\x03192" in query:
+                return [answer(query, "@ 3600 A 127.0.0.2")]
+            nothing = dns.message.from_wire(answer(query))
+            nothing.authority.append(dns.rrset.from_text("a.example.", 900, "IN", "SOA", ". . 1 1 1 1 900"))
+            return [nothing.to_wire()]
+
+        with OddNameServer({}, Odd(answers)) as odd:
+            lists = DnsLists(Resolver([odd.address], clock=lambda: now[0]), clients("a.example"), told)
+            assert lists.client("192.0.2.9", null_sender=False, budget=Budget()).zones == ("a.example",)
+            everybody[0] = True
+            now[0] += 61
+            for address in ("192.0.2.9", "192.0.2.8"):
+                listing = lists.client(address, null_sender=False, budget=Budget())
+                assert listing == Listing((), ("a.example",))
+
     def test_a_list_that_does_not_serve_us_and_one_that_is_gone(self, server, told) -> None:
-        lists = DnsLists(Resolver([server.address]), clients("refuses.example", "parked.example"), told)
+        zones = ("refuses.example", "denies.example", "parked.example")
+        lists = DnsLists(Resolver([server.address]), clients(*zones), told)
         for address in ("192.0.2.9", "192.0.2.8"):
             listing = lists.client(address, null_sender=False, budget=Budget())
-            assert listing == Listing((), ("refuses.example",))
+            assert listing == Listing((), ("refuses.example", "denies.example"))
         assert told.lines == [
             "the DNS list refuses.example does not serve this resolver: it answers 127.255.255.254",
+            "the DNS list denies.example does not serve this resolver: it answers 127.0.0.1",
             "the DNS list parked.example is no list any more: it answers 198.51.100.7",
         ]
 

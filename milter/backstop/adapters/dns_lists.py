@@ -1,11 +1,12 @@
 """What DNS lists say of a client or of a sender's domain, asked in parallel within the message's time.
 
-An answer counts when it lies in 127.0.0.0/8. One in 127.255.255.0/24 says that the list does not serve us,
-and one elsewhere comes from a zone that is gone, whose name now leads everybody to some page. A list that
-names its own test point, which no list may name, names everybody: it counts as unanswered. RFC 5782.
+An answer counts when it lies in 127.0.0.0/8. One in 127.255.255.0/24, or 127.0.0.1, says that the list does
+not serve us, and one elsewhere comes from a zone that is gone, whose name now leads everybody to some page. A
+list that names its own test point, which no list may name, names everybody: it counts as unanswered. RFC 5782.
 """
 
 import ipaddress
+import math
 import threading
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -31,6 +32,9 @@ PRIVATE_NETWORKS: Final = tuple(
     )
 )
 """Clients that no list is asked about: none may name them, and who they are is nobody's business."""
+
+TEST_SECONDS: Final = 60.0
+"""How old what a list says of its test point may be: from one minute to the next it may name everybody."""
 
 _TEST_POINTS: Final = {4: "1.0.0.127", 6: "1.0.0.0.0.0.f.7.f.f.f.f" + 20 * ".0"}
 _TEST_DOMAIN: Final = "invalid"
@@ -79,16 +83,19 @@ class DnsLists:
             return _NOTHING
         listed = [zone for zone, word in zip(zones, words, strict=True) if word is _Word.LISTED]
         unanswered = [zone for zone, word in zip(zones, words, strict=True) if word is _Word.UNANSWERED]
-        # Asked only where it matters, and remembered by the resolver like any answer.
-        for zone, word in zip(listed, self._words(test_point, listed, budget), strict=True):
+        # Asked only where it matters.
+        tests = self._words(test_point, listed, budget, TEST_SECONDS)
+        for zone, word in zip(listed, tests, strict=True):
             if word is _Word.LISTED:
                 self._tell(zone, "names its own test point, and so everybody")
             if word is not _Word.ABSENT:
                 unanswered.append(zone)
         return Listing(tuple(zone for zone in listed if zone not in unanswered), tuple(unanswered))
 
-    def _words(self, name: str, zones: Sequence[str], budget: Budget) -> list[_Word]:
-        answers = self._askers.ask([f"{name}.{zone}" for zone in zones], budget)
+    def _words(
+        self, name: str, zones: Sequence[str], budget: Budget, max_age: float = math.inf
+    ) -> list[_Word]:
+        answers = self._askers.ask([f"{name}.{zone}" for zone in zones], budget, max_age)
         return [self._word(zone, answer) for zone, answer in zip(zones, answers, strict=True)]
 
     def _word(self, zone: str, answer: Answer[str]) -> _Word:
@@ -97,8 +104,9 @@ class DnsLists:
         if answer.outcome is not Outcome.FOUND:
             return _Word.UNANSWERED
         ours = [record for record in answer.records if record.startswith("127.")]
-        if any(record.startswith("127.255.255.") for record in ours):
-            self._tell(zone, f"does not serve this resolver: it answers {ours[0]}")
+        refusals = [one for one in ours if one.startswith("127.255.255.") or one == "127.0.0.1"]
+        if refusals:
+            self._tell(zone, f"does not serve this resolver: it answers {refusals[0]}")
             return _Word.UNANSWERED
         if not ours:
             self._tell(zone, f"is no list any more: it answers {answer.records[0]}")
@@ -115,11 +123,12 @@ class DnsLists:
 class _Question:
     """A question that another thread asks."""
 
-    __slots__ = ("answer", "answered", "budget", "name")
+    __slots__ = ("answer", "answered", "budget", "max_age", "name")
 
-    def __init__(self, name: str, budget: Budget) -> None:
+    def __init__(self, name: str, budget: Budget, max_age: float) -> None:
         self.name = name
         self.budget = budget
+        self.max_age = max_age
         self.answer: Answer[str] = _TEMPORARY
         self.answered = threading.Event()
 
@@ -134,22 +143,22 @@ class _Askers:
         self._lock = threading.Lock()
         self._threads = 0
 
-    def ask(self, names: Sequence[str], budget: Budget) -> list[Answer[str]]:
-        """The answers in the order of the names."""
-        answers = [self._resolver.known_a(name) for name in names]
+    def ask(self, names: Sequence[str], budget: Budget, max_age: float) -> list[Answer[str]]:
+        """The answers in the order of the names, none older than so many seconds."""
+        answers = [self._resolver.known_a(name, max_age) for name in names]
         unknown = [at for at, answer in enumerate(answers) if answer is None]
         if unknown:
             own = budget.apart()
             with own.stopwatch:
-                handed = [(at, self._hand(names[at], own)) for at in unknown[1:]]
-                answers[unknown[0]] = self._resolver.a(names[unknown[0]], own)
+                handed = [(at, self._hand(names[at], own, max_age)) for at in unknown[1:]]
+                answers[unknown[0]] = self._resolver.a(names[unknown[0]], own, max_age)
                 for at, question in handed:
                     question.answered.wait(max(own.seconds_left, 0))
                     answers[at] = question.answer
         return [answer or _TEMPORARY for answer in answers]
 
-    def _hand(self, name: str, budget: Budget) -> _Question:
-        question = _Question(name, budget)
+    def _hand(self, name: str, budget: Budget, max_age: float) -> _Question:
+        question = _Question(name, budget, max_age)
         try:
             self._waiting.put_nowait(question)
         except Full:
@@ -177,7 +186,7 @@ class _Askers:
             question = self._waiting.get()
             try:
                 if question.budget.seconds_left > 0:
-                    question.answer = self._resolver.a(question.name, question.budget)
+                    question.answer = self._resolver.a(question.name, question.budget, question.max_age)
             finally:
                 question.answered.set()
             self._idle.release()

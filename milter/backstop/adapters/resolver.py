@@ -7,6 +7,7 @@ opened before the first question, so a resolver may be made before the fork. How
 `name_servers`'s business. RFC 1035, RFC 2308.
 """
 
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -186,6 +187,7 @@ class _Question:
 @value
 class _Entry:
     answer: Answer[Any]
+    since: float
     until: float
     octets: int
 
@@ -244,9 +246,9 @@ class Resolver:
         """The TXT records, the strings of each joined."""
         return self._answer(name, dns.rdatatype.TXT, budget)
 
-    def a(self, name: str, budget: Budget | None = None) -> Answer[str]:
-        """The IPv4 addresses."""
-        return self._answer(name, dns.rdatatype.A, budget)
+    def a(self, name: str, budget: Budget | None = None, max_age: float = math.inf) -> Answer[str]:
+        """The IPv4 addresses; an answer older than so many seconds is asked for anew."""
+        return self._answer(name, dns.rdatatype.A, budget, max_age)
 
     def aaaa(self, name: str, budget: Budget | None = None) -> Answer[str]:
         """The IPv6 addresses."""
@@ -260,40 +262,42 @@ class Resolver:
         """The names that a name under in-addr.arpa or ip6.arpa points to."""
         return self._answer(name, dns.rdatatype.PTR, budget)
 
-    def known_a(self, name: str) -> Answer[str] | None:
+    def known_a(self, name: str, max_age: float = math.inf) -> Answer[str] | None:
         """The IPv4 addresses as far as the cache knows; None where it would take a question."""
-        return self._known(_question(name, dns.rdatatype.A))
+        return self._known(_question(name, dns.rdatatype.A), max_age)
 
-    def _answer(self, name: str, rdtype: dns.rdatatype.RdataType, budget: Budget | None) -> Answer[Any]:
+    def _answer(
+        self, name: str, rdtype: dns.rdatatype.RdataType, budget: Budget | None, max_age: float = math.inf
+    ) -> Answer[Any]:
         question = _question(name, rdtype)
         if budget is None:
-            return self._known(question) or self._asked_once(question, self._lifetime)
+            return self._known(question, max_age) or self._asked_once(question, self._lifetime, max_age)
         if not budget.take():
             return _SPENT
-        answer = self._known(question)
+        answer = self._known(question, max_age)
         if answer is None:
             if not budget.take_question():
                 return _SPENT
             with budget.stopwatch:
-                answer = self._asked_once(question, min(self._lifetime, budget.seconds_left))
+                answer = self._asked_once(question, min(self._lifetime, budget.seconds_left), max_age)
         if answer.outcome is Outcome.ABSENT:
             budget.count_void()
         return answer
 
-    def _known(self, question: _Question) -> Answer[Any] | None:
+    def _known(self, question: _Question, max_age: float) -> Answer[Any] | None:
         with self._lock:
-            return self._find(question)
+            return self._find(question, max_age)
 
-    def _find(self, question: _Question) -> Answer[Any] | None:
+    def _find(self, question: _Question, max_age: float) -> Answer[Any] | None:
         entry = self._cache.get(question)
-        if entry is None or self._clock() >= entry.until:
+        if entry is None or self._clock() >= min(entry.until, entry.since + max_age):
             return None
         self._cache.move_to_end(question)
         return entry.answer
 
-    def _asked_once(self, question: _Question, patience: float) -> Answer[Any]:
+    def _asked_once(self, question: _Question, patience: float, max_age: float) -> Answer[Any]:
         with self._lock:
-            answer = self._find(question)  # another thread may have asked in the meantime
+            answer = self._find(question, max_age)  # another thread may have asked in the meantime
             if answer is not None:
                 return answer
             flight = self._flights.get(question)
@@ -405,7 +409,8 @@ class Resolver:
         with self._lock:
             if old := self._cache.pop(question, None):
                 self._octets -= old.octets
-            self._cache[question] = _Entry(answer, self._clock() + seconds, octets)
+            now = self._clock()
+            self._cache[question] = _Entry(answer, now, now + seconds, octets)
             self._octets += octets
             while self._octets > self._cache_octets:
                 self._octets -= self._cache.popitem(last=False)[1].octets
