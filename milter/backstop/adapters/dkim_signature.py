@@ -1,10 +1,10 @@
 """A DKIM-Signature in a header block: its tags, and the hash of the headers it signs.
 
-Written after RFC 6376, sections 3.4, 3.5 and 3.7. dkimpy is the model and, in the tests, the judge, but it is
-not given the block: its patterns for `b=`, `h=` and base64 take time by the square of a run of blanks, its
-parser by the square of a folded field, and it refuses signatures that have expired. Here each octet is looked
-at a fixed number of times. Keys are `dkim_keys`'s business, whose signature it is `own_signature`'s, and what
-it says of a whole message `dkim_verifier`'s.
+Written after RFC 6376, sections 3.4, 3.5 and 3.7, and RFC 8616, section 5, for names in U-labels. dkimpy is
+the model and, in the tests, the judge, but it is not given the block: its patterns for `b=`, `h=` and base64
+take time by the square of a run of blanks, its parser by the square of a folded field, and it refuses
+signatures that have expired. Here each octet is looked at a fixed number of times. Keys are `dkim_keys`'s
+business, whose signature it is `own_signature`'s, and what it says of a whole message `dkim_verifier`'s.
 """
 
 import base64
@@ -76,7 +76,6 @@ class Flaw(Enum):
     ALGORITHM = "its algorithm is unknown: a= is neither rsa-sha256 nor ed25519-sha256"
     NO_FROM = "it does not sign From"
     STRANGER = "its user is of another domain: i= is not within d="
-    LENGTH = "it lets anybody add to the body: it has l="
 
 
 @value
@@ -94,6 +93,8 @@ class Signature:
     expires: int | None
     is_relaxed: bool
     """Its headers are; `body` says what of the body is."""
+    has_length: bool
+    """It has `l=`: others may have added to the body."""
     is_for_subdomain: bool
     """The user of `i=` is in a subdomain of `d=`, which the key may forbid (`t=s`)."""
 
@@ -143,12 +144,14 @@ def tag_list(text: bytes) -> dict[bytes, bytes] | None:
 
 def domain_of(tags: Mapping[bytes, bytes]) -> str | None:
     """Whose signature it says it is, folded."""
-    return fold_domain(tags.get(b"d", b"").decode("ascii", "replace")) or None
+    return fold_domain(tags.get(b"d", b"").decode("utf-8", "replace")) or None
 
 
 def selector_of(tags: Mapping[bytes, bytes]) -> str | None:
     """The name of its key, folded."""
-    selector = tags.get(b"s", b"").decode("ascii", "replace").lower()
+    selector = tags.get(b"s", b"").decode("utf-8", "replace").lower()
+    if not selector.isascii():
+        selector = fold_domain(selector) or ""
     return selector if len(selector) <= 253 and _SELECTOR.fullmatch(selector) else None
 
 
@@ -175,8 +178,6 @@ def parse(tags: Mapping[bytes, bytes]) -> Signature | Flaw:
     signed = tuple(name.strip(_WHITE).lower() for name in tags.get(b"h", b"").split(b":"))
     if b"from" not in signed:
         return Flaw.NO_FROM
-    if b"l" in tags:
-        return Flaw.LENGTH
     header, body = canonicalizations
     return Signature(
         domain,
@@ -188,17 +189,18 @@ def parse(tags: Mapping[bytes, bytes]) -> Signature | Flaw:
         body_hash,
         *times,
         is_relaxed=header is BodyCanonicalization.RELAXED,
+        has_length=b"l" in tags,
         is_for_subdomain=user_domain != domain,
     )
 
 
 def read(tags: Mapping[bytes, bytes], now: float) -> Signature | None:
-    """The signature, if it can prove anything and is not of the future.
+    """The signature, if it can prove anything without the body and is not of the future.
 
     When it expired is not asked: bounces come days later.
     """
     signature = parse(tags)
-    if isinstance(signature, Flaw) or (signature.made or 0) > now + MAX_AHEAD:
+    if isinstance(signature, Flaw) or signature.has_length or (signature.made or 0) > now + MAX_AHEAD:
         return None
     return signature
 
@@ -206,11 +208,12 @@ def read(tags: Mapping[bytes, bytes], now: float) -> Signature | None:
 def header_hash(signature: Signature, field: Field, block: Sequence[Field]) -> "hashlib._Hash":
     """SHA-256 over the fields that are signed and the signature's own, RFC 6376, section 3.7.
 
-    A second From, signed or not, is part of it, as in dkimpy: there should be none.
+    `field`, one of the block, is never among the former, whatever `h=` says. A second From, signed or not, is
+    part of it, as in dkimpy: there should be none.
     """
     canonical = _relaxed if signature.is_relaxed else _simple
     total = hashlib.sha256()
-    for chosen in _chosen((*signature.signed, b"from"), block):
+    for chosen in _chosen((*signature.signed, b"from"), [one for one in block if one is not field]):
         total.update(canonical(chosen) + b"\r\n")
     total.update(canonical(Field(field.name, _without_b(field.octets))))
     return total
@@ -229,7 +232,7 @@ _ALGORITHMS: Final = {algorithm.value: algorithm for algorithm in Algorithm}
 
 def _user_domain(tags: Mapping[bytes, bytes]) -> str | None:
     user = tags.get(b"i", b"@" + tags.get(b"d", b""))
-    return fold_domain(user.rpartition(b"@")[2].decode("ascii", "replace"))
+    return fold_domain(user.rpartition(b"@")[2].decode("utf-8", "replace"))
 
 
 def _canonicalizations(

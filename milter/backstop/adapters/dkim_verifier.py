@@ -20,8 +20,8 @@ from backstop.dkim_body import MAX_FIELDS, MAX_SIGNATURES, BodyCanonicalization
 MAX_KEYS: Final = 4
 """TXT records of one selector that are tried; there should be one."""
 
-MAX_AHEAD: Final = 300
-"""By how many seconds a signature may be younger than now: clocks differ."""
+MAX_SKEW: Final = 300
+"""By how many seconds a signature may be younger than now, or past its end: clocks differ."""
 
 _HOST: Final = re.compile(rb"@([A-Za-z0-9_.-]{1,255})")
 _MAX_AUTHOR: Final = 64 * 1024  # octets of From that are searched for the author's domain
@@ -31,7 +31,6 @@ _FLAWS: Final = {
     Flaw.VERSION: DkimResult.NEUTRAL,
     Flaw.ALGORITHM: DkimResult.NEUTRAL,
     Flaw.SHA1: DkimResult.POLICY,
-    Flaw.LENGTH: DkimResult.POLICY,
     Flaw.STRANGER: DkimResult.PERMERROR,
     Flaw.NO_FROM: DkimResult.PERMERROR,
 }
@@ -84,9 +83,9 @@ class DkimVerifier:
         signature = dkim_signature.parse(tags)
         if isinstance(signature, Flaw):
             return _FLAWS[signature], signature.value
-        if signature.made is not None and signature.made > now + MAX_AHEAD:
+        if signature.made is not None and signature.made > now + MAX_SKEW:
             return DkimResult.POLICY, "it was made in the future"
-        if signature.expires is not None and signature.expires < now:
+        if signature.expires is not None and signature.expires < now - MAX_SKEW:
             return DkimResult.FAIL, "it has expired"
         keys = self._keys(signature, budget)
         if isinstance(keys, tuple):
@@ -127,7 +126,7 @@ def _compared(
     bodies: Mapping[BodyCanonicalization, bytes],
 ) -> tuple[DkimResult, str]:
     if signature.algorithm is Algorithm.ED25519 and not HAS_ED25519:
-        return DkimResult.NEUTRAL, "PyNaCl, which Ed25519 needs, is not installed"
+        return DkimResult.TEMPERROR, "PyNaCl, which Ed25519 needs, is not installed"
     # The header first: whoever is not the signer must not get as far as the mercy of a body not read.
     total = dkim_signature.header_hash(signature, field, block)
     if not any(is_signed_by(key, total, signature.octets) for key in keys):
@@ -135,6 +134,8 @@ def _compared(
     body_hash = bodies.get(signature.body)
     if body_hash is None:
         return DkimResult.TEMPERROR, "the body was not read to its end"
+    if body_hash != signature.body_hash and signature.has_length:
+        return DkimResult.POLICY, "it lets anybody add to the body, and not all of it is signed: it has l="
     if body_hash != signature.body_hash:
         return DkimResult.FAIL, "the body does not verify: forged, or changed on the way"
     return DkimResult.PASS, "it verifies"
