@@ -2,7 +2,8 @@
 
 An answer counts when it lies in 127.0.0.0/8. One in 127.255.255.0/24, or 127.0.0.1, says that the list does
 not serve us, and one elsewhere comes from a zone that is gone, whose name now leads everybody to some page. A
-list that names its own test point, which no list may name, names everybody: it counts as unanswered. RFC 5782.
+list that names its own test point, which no list may name, names everybody: it counts as unanswered. RFC
+5782.
 """
 
 import ipaddress
