@@ -1,19 +1,23 @@
 """What can be wrong between a directory or a database and the one who asks: it is unknown, and told."""
 
+import contextlib
 import sqlite3
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from backstop.adapters.ldap_directory import LdapDirectory, read_ldap
-from backstop.adapters.lookup_crew import THREADS
+from backstop.adapters.lookup_crew import KNOWS_NOBODY, MAX_GIVEN_UP, THREADS, Crew
 from backstop.adapters.sql_database import SqlDatabase, read_sql
 from backstop.facts import Existence
-from tests.harness.servers import need
+from tests.harness.servers import need, wait_for
 
 # PyMySQL leaves a socket that could not be connected to the collector.
 pytestmark = pytest.mark.filterwarnings(
@@ -21,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def ask(source: LdapDirectory | SqlDatabase, local: str, seconds: float = 8.0) -> Existence:
+def ask(source: Crew, local: str, seconds: float = 8.0) -> Existence:
     return source.ask(local, "ours.test", time.monotonic() + seconds)
 
 
@@ -45,13 +49,16 @@ class TestSqlite:
         return path
 
     def source(
-        self, path: Path, query: str = "SELECT 1 FROM mailbox WHERE address = {address}"
+        self,
+        path: Path,
+        query: str = "SELECT 1 FROM mailbox WHERE address = {address}",
+        anybody: str = "SELECT 1 FROM mailbox LIMIT 1",
     ) -> SqlDatabase:
         table = {
             "driver": "sqlite3",
             "connect": {"database": str(path)},
             "query": query,
-            "anybody": "SELECT 1 FROM mailbox LIMIT 1",
+            "anybody": anybody,
         }
         return SqlDatabase(read_sql(table))
 
@@ -72,6 +79,80 @@ class TestSqlite:
     def test_a_query_that_writes_is_not_let(self, path: Path) -> None:
         source = self.source(path, "INSERT INTO mailbox VALUES ({address}) RETURNING 1")
         assert ask(source, "mallory") is Existence.UNKNOWN
+        source.close()
+
+    @pytest.fixture
+    def other(self, path: Path) -> Path:
+        """Another file with another user; it is as long and as often changed, as one made by a script is."""
+        other = path.with_name("other")
+        with contextlib.closing(sqlite3.connect(other)) as writer:
+            writer.execute("CREATE TABLE mailbox (address TEXT PRIMARY KEY)")
+            writer.execute("INSERT INTO mailbox VALUES ('carol@ours.test')")
+            writer.commit()
+        return other
+
+    @pytest.mark.parametrize("name", ["mail.sqlite", "link"])
+    def test_a_file_that_was_replaced_is_seen(self, path: Path, other: Path, name: str) -> None:
+        (path.parent / "link").symlink_to(path)
+        source = self.source(path.parent / name)
+        assert ask(source, "alice") is Existence.EXISTS
+        assert ask(source, "carol") is Existence.MISSING
+        other.replace(path.parent / name)
+        assert ask(source, "carol") is Existence.EXISTS
+        assert ask(source, "alice") is Existence.MISSING
+        source.close()
+
+    def test_a_file_that_was_overwritten_is_seen(self, path: Path, other: Path) -> None:
+        source = self.source(path)
+        assert ask(source, "carol") is Existence.MISSING
+        path.write_bytes(other.read_bytes())
+        assert ask(source, "carol") is Existence.EXISTS
+        source.close()
+
+    def test_a_file_that_was_removed_is_unknown(self, path: Path) -> None:
+        source = self.source(path)
+        assert ask(source, "nosuch") is Existence.MISSING
+        path.unlink()
+        assert ask(source, "alice") is Existence.UNKNOWN
+        assert "unable to open" in source.trouble
+        source.close()
+
+    @pytest.mark.parametrize("address", ["file:{}", "file://localhost{}?mode=ro"])
+    def test_a_file_named_by_a_uri_is_watched_too(self, path: Path, other: Path, address: str) -> None:
+        connect = {"database": address.format(path), "uri": True}
+        query = "SELECT 1 FROM mailbox WHERE address = {address}"
+        anybody = "SELECT 1 FROM mailbox"
+        table = {"driver": "sqlite3", "connect": connect, "query": query, "anybody": anybody}
+        source = SqlDatabase(read_sql(table))
+        assert ask(source, "carol") is Existence.MISSING
+        other.replace(path)
+        assert ask(source, "carol") is Existence.EXISTS
+        source.close()
+
+    @pytest.mark.parametrize(
+        "anybody",
+        [
+            "SELECT COUNT(*) FROM mailbox",
+            "SELECT EXISTS(SELECT 1 FROM mailbox)",
+            "SELECT MAX(address) FROM mailbox",
+        ],
+    )
+    def test_who_counts_nobody_knows_nobody(self, path: Path, anybody: str) -> None:
+        source = self.source(path, anybody=anybody)
+        assert ask(source, "nosuch") is Existence.MISSING
+        source.close()
+        with contextlib.closing(sqlite3.connect(path)) as writer:
+            writer.execute("DELETE FROM mailbox")
+            writer.commit()
+        source = self.source(path, anybody=anybody)
+        assert ask(source, "alice") is Existence.UNKNOWN
+        assert source.trouble == KNOWS_NOBODY
+        source.close()
+
+    def test_a_row_is_somebody_whatever_stands_in_it(self, path: Path) -> None:
+        source = self.source(path, "SELECT 0 FROM mailbox WHERE address = {address}")
+        assert ask(source, "alice") is Existence.EXISTS
+        assert ask(source, "nosuch") is Existence.MISSING
         source.close()
 
     def test_when_all_threads_wait_nobody_else_does(self, path: Path) -> None:
@@ -103,6 +184,145 @@ def test_a_module_that_is_no_driver_is_unknown_and_told(driver: str, said: str) 
     assert ask(source, "alice") is Existence.UNKNOWN
     assert said in source.trouble
     source.close()
+
+
+class SilentHost:
+    """Connections to a host that stops answering amid a question; `answer` is what it says in the end."""
+
+    def __init__(self) -> None:
+        self.is_silent = self.is_empty = False
+        self.speaks = threading.Event()
+        self.answer = False
+        self.came_back = 0
+        self.opened = 0
+        self.closed = 0
+
+    def connect(self, _deadline: float) -> "SilentHost":
+        self.opened += 1
+        return self
+
+    def knows(self, local: str, _domain: str, _deadline: float) -> bool:
+        if self.is_silent:
+            self.speaks.wait()
+            self.came_back += 1
+            return self.answer
+        return local == "alice"
+
+    def has_anybody(self, _domain: str, _deadline: float) -> bool:
+        return not self.is_empty
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+class TestStuckForEver:
+    @pytest.fixture
+    def host(self) -> Iterator[SilentHost]:
+        host = SilentHost()
+        yield host
+        host.speaks.set()
+
+    def silence(self, host: SilentHost, source: Crew) -> None:
+        host.is_silent = True
+        for _ in range(THREADS):
+            assert ask(source, "alice", 0.05) is Existence.UNKNOWN
+        host.is_silent = False
+
+    def test_a_host_that_came_back_is_asked_again(self, host: SilentHost) -> None:
+        source = Crew(host.connect, give_up_seconds=0.5)
+        self.silence(host, source)
+        began = time.monotonic()
+        assert ask(source, "alice") is Existence.UNKNOWN
+        assert time.monotonic() - began < 0.3
+        wait_for(lambda: ask(source, "alice") is Existence.EXISTS, 5, "the host that came back")
+        assert ask(source, "nosuch") is Existence.MISSING
+        assert not source.trouble
+        source.close()
+
+    def test_their_number_has_an_end(self, host: SilentHost) -> None:
+        source = Crew(host.connect, give_up_seconds=0)
+        for _ in range(MAX_GIVEN_UP // THREADS + 3):
+            self.silence(host, source)
+        most = MAX_GIVEN_UP + THREADS
+        assert host.opened == most
+        assert ask(source, "alice") is Existence.UNKNOWN
+        assert source.trouble == f"it has not answered {most} questions, which still wait"
+        host.speaks.set()
+        wait_for(lambda: ask(source, "alice") is Existence.EXISTS, 5, "the host that speaks again")
+        wait_for(lambda: host.closed == MAX_GIVEN_UP, 5, "the end of those given up")
+        source.close()
+        assert host.closed == host.opened
+
+    def test_what_comes_back_late_closes_and_counts_for_nothing(self, host: SilentHost) -> None:
+        source = Crew(host.connect, give_up_seconds=0)
+        self.silence(host, source)
+        assert ask(source, "alice") is Existence.EXISTS
+        host.answer = True
+        host.speaks.set()
+        wait_for(lambda: host.closed == THREADS, 5, "the end of those given up")
+        assert not source.trouble
+        source.close()
+
+    def test_that_somebody_was_there_is_not_believed_when_it_comes_late(self, host: SilentHost) -> None:
+        source = Crew(host.connect)
+        self.silence(host, source)
+        host.answer = host.is_empty = True
+        host.speaks.set()
+        wait_for(lambda: host.came_back == THREADS, 5, "the threads that were stuck")
+        assert ask(source, "nosuch") is Existence.UNKNOWN
+        assert source.trouble == KNOWS_NOBODY
+        source.close()
+
+
+class DriverError(Exception):
+    pass
+
+
+class TestPatience:
+    """What a driver is told of waiting, and that no other is told what it does not know."""
+
+    def connected(
+        self, monkeypatch: pytest.MonkeyPatch, driver: str, **connect: str | int
+    ) -> dict[str, object]:
+        """The arguments it gets."""
+        got: dict[str, object] = {}
+
+        def take(**arguments: object) -> None:
+            got.update(arguments)
+            raise DriverError
+
+        module = ModuleType(driver)
+        module.__dict__.update(connect=take, paramstyle="format", Error=DriverError)
+        monkeypatch.setitem(sys.modules, driver, module)
+        query, anybody = "SELECT 1 FROM t WHERE a = {address}", "SELECT 1 FROM t"
+        table = {"driver": driver, "connect": connect, "query": query, "anybody": anybody, "timeout": "4s"}
+        source = SqlDatabase(read_sql(table))
+        assert ask(source, "alice") is Existence.UNKNOWN
+        assert "DriverError" in source.trouble
+        source.close()
+        return got
+
+    @pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+    def test_libpq_notices_a_host_that_died(self, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+        assert self.connected(monkeypatch, driver) == {
+            "connect_timeout": 4,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 4000,
+        }
+
+    @pytest.mark.parametrize("driver", ["pymysql", "MySQLdb"])
+    def test_drivers_of_mysql_do_too(self, monkeypatch: pytest.MonkeyPatch, driver: str) -> None:
+        expected = {"connect_timeout": 4, "read_timeout": 4, "write_timeout": 4}
+        assert self.connected(monkeypatch, driver) == expected
+
+    def test_what_is_configured_stays(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        got = self.connected(monkeypatch, "psycopg", host="db", keepalives_idle=30, tcp_user_timeout=9000)
+        assert (got["host"], got["keepalives_idle"], got["tcp_user_timeout"]) == ("db", 30, 9000)
+
+    def test_any_other_gets_what_is_configured(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert self.connected(monkeypatch, "some_driver", host="db") == {"host": "db"}
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +476,31 @@ class TestDirectory:
         slapd.start()
         assert ask(source, "alice") is Existence.EXISTS
         assert not source.trouble
+        source.close()
+
+    def test_who_is_not_found_may_be_elsewhere(self, slapd: Any, tmp_path: Path) -> None:
+        source = self.source(slapd, tmp_path, base="dc=ours,dc=test")
+        slapd.refer(
+            "ldap://branch.test/ou=branch,dc=ours,dc=test", "ldap://other.test/ou=other,dc=ours,dc=test"
+        )
+        assert ask(source, "alice") is Existence.EXISTS
+        assert ask(source, "nosuch") is Existence.UNKNOWN
+        assert "elsewhere" in source.trouble
+        assert "ldap://branch.test/ou=branch,dc=ours,dc=test" in source.trouble
+        slapd.refer()
+        assert ask(source, "nosuch") is Existence.MISSING
+        source.close()
+
+    def test_where_active_directory_always_points_nobody_is(self, slapd: Any, tmp_path: Path) -> None:
+        source = self.source(slapd, tmp_path, base="dc=ours,dc=test")
+        slapd.refer(
+            "ldap://ForestDnsZones.ours.test/DC=ForestDnsZones,DC=ours,DC=test",
+            "ldap://DomainDnsZones.ours.test/DC=DomainDnsZones,DC=ours,DC=test",
+            "ldap://ours.test/CN=Configuration,DC=ours,DC=test",
+        )
+        assert ask(source, "alice") is Existence.EXISTS
+        assert ask(source, "nosuch") is Existence.MISSING
+        slapd.refer()
         source.close()
 
     def test_several_entries_of_one_address_exist(self, slapd: Any, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ldap
+import ldap.controls.simple
 import ldap.filter
 
 from tests.harness.redis_server import free_port, spawn, stop
@@ -13,8 +14,9 @@ from tests.harness.waiting import wait_for
 
 PROGRAM = "slapd"
 
-BASE = "ou=people,dc=ours,dc=test"
-READER = "cn=reader,dc=ours,dc=test"
+_SUFFIX = "dc=ours,dc=test"
+BASE = f"ou=people,{_SUFFIX}"
+READER = f"cn=reader,{_SUFFIX}"
 READER_PASSWORD = "reads what is there"
 
 _PATH = "/usr/sbin:/usr/local/sbin:/usr/lib/openldap:/usr/bin:/bin"
@@ -73,6 +75,18 @@ class Slapd:
         for address in addresses:
             entry = {"objectClass": "inetOrgPerson", "cn": address, "sn": "x", "mail": address}
             self._add(directory, f"cn={ldap.dn.escape_dn_chars(address)},{BASE}", entry)
+        directory.unbind_s()
+
+    def refer(self, *urls: str) -> None:
+        """Keep these parts beside `BASE`, below dc=ours,dc=test, elsewhere: all of them, and no others."""
+        directory = self._client()
+        directory.set_option(ldap.OPT_REFERRALS, 0)
+        directory.set_option(ldap.OPT_SERVER_CONTROLS, [ldap.controls.simple.ManageDSAITControl()])
+        for name, _ in directory.search_s(_SUFFIX, ldap.SCOPE_ONELEVEL, "(objectClass=referral)", ["1.1"]):
+            directory.delete_s(name)
+        for number, url in enumerate(urls):
+            entry = {"objectClass": ["referral", "extensibleObject"], "ou": f"part{number}", "ref": url}
+            self._add(directory, f"ou=part{number},{_SUFFIX}", entry)
         directory.unbind_s()
 
     def stop(self) -> None:

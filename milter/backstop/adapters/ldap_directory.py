@@ -5,7 +5,9 @@
     base = "ou=people,dc=example,dc=com"
     filter = "(&(objectClass=person)(mail={address}))"
 
-What comes from an address is escaped octet by octet (RFC 4515, section 3). python-ldap is wanted.
+What comes from an address is escaped octet by octet (RFC 4515, section 3). A part of the directory that is
+kept elsewhere (RFC 4511, section 4.5.3) is not visited: who is not found may be there, and that is no clear
+word. python-ldap is wanted.
 """
 
 import contextlib
@@ -25,6 +27,11 @@ from backstop.adapters.source_options import Table
 _URI = re.compile(r"ldap(?:s|i)?://[!-~]*")
 _NO_ATTRIBUTES: Final = "1.1"
 """RFC 4511, section 4.5.1.8."""
+
+_STANDING = re.compile(
+    r"ldaps?://[^/]*/(?:DC=DomainDnsZones|DC=ForestDnsZones|CN=Configuration),", re.IGNORECASE
+)
+"""Where Active Directory points to in each answer about a whole domain; nobody has an address there."""
 
 _PLACEHOLDER = re.compile(r"\{(address|local|domain)\}")
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789@._+-=")
@@ -174,8 +181,14 @@ class _Connection:
             return True
         except ldap.LDAPError as error:
             raise LookupFailed(f"{' '.join(options.uri)}: {_words(error)}") from None
-        # An entry without a name points to another directory.
-        return any(name is not None for name, *_ in entries)
+        if any(name is not None for name, *_ in entries):
+            return True
+        # What has no name points elsewhere, by the addresses of one or more servers that have it.
+        elsewhere = [url for _, urls, *_ in entries for url in urls if not _STANDING.match(url)]
+        if elsewhere:
+            where = " ".join(elsewhere[0].split())[:150]
+            raise LookupFailed(f"a part of it is elsewhere, and not asked there: {where}")
+        return False
 
     def _seconds(self, deadline: float) -> float:
         left = min(deadline - time.monotonic(), self._options.timeout)

@@ -2,7 +2,9 @@
 
 Client libraries wait for as long as the other side likes, whatever they promise. So the one who asks never
 waits longer than its deadline: the thread stays behind with its connection and comes back when it can. When
-all of them stay behind, nobody waits any more.
+all of them stay behind, nobody waits any more. One that stays behind for a minute is given up, and another
+may begin: its driver may wait for a host that has died, and never learn that it is back. Should it return
+after all, it closes its connection and ends, and its answer counts for nothing.
 
 That nobody was found is believed only of a source that knows somebody at all (`Connection.has_anybody`).
 """
@@ -21,6 +23,12 @@ PEOPLED_SECONDS: Final = 10.0
 """For how long it is believed that a source knows somebody."""
 
 KNOWS_NOBODY: Final = "it knows nobody at all, so it is not believed that somebody does not exist"
+
+GIVE_UP_SECONDS: Final = 60.0
+"""For how long a thread stays behind before it is given up."""
+
+MAX_GIVEN_UP: Final = 12
+"""Threads given up that have not ended; beyond them those that stay behind are waited for."""
 
 CLOSE_SECONDS: Final = 0.5
 
@@ -47,23 +55,29 @@ class Connection(Protocol):
 class Crew:
     """Asks one source. `connect` gets the deadline and raises `LookupFailed`."""
 
-    def __init__(self, connect: Callable[[float], Connection]) -> None:
+    def __init__(
+        self, connect: Callable[[float], Connection], give_up_seconds: float = GIVE_UP_SECONDS
+    ) -> None:
         self.trouble = ""
         """What is wrong with the source, for a person; empty when the last answer was a clear word."""
         self._connect = connect
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._give_up_seconds = give_up_seconds
+        self._threads: set[threading.Thread] = set()
         self._questions: queue.SimpleQueue[_Question | None] = queue.SimpleQueue()
         self._under_way = 0
-        self._stuck = 0
+        self._stuck: dict[threading.Thread, float] = {}  # since when nobody waits for them
+        self._given_up: set[threading.Thread] = set()
         self._peopled: dict[str, float] = {}
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:
         """Whether one address exists, by the deadline."""
         question = _Question(local, domain, deadline)
         with self._lock:
-            if self._stuck >= THREADS:
-                self.trouble = f"it has not answered {THREADS} questions, which still wait"
+            self._give_up()
+            if len(self._stuck) >= THREADS:
+                waiting = len(self._stuck) + len(self._given_up)
+                self.trouble = f"it has not answered {waiting} questions, which still wait"
                 return Existence.UNKNOWN
             self._under_way += 1
             self._questions.put(question)
@@ -76,7 +90,7 @@ class Crew:
     def close(self) -> None:
         """End the threads that can end."""
         with self._lock:
-            threads, self._threads = self._threads, []
+            threads, self._threads = self._threads, set()
             for _ in threads:
                 self._questions.put(None)
         until = time.monotonic() + CLOSE_SECONDS
@@ -86,44 +100,55 @@ class Crew:
     def _begin_thread(self) -> None:
         # A daemon: one that is stuck does not keep the process from ending.
         thread = threading.Thread(target=self._work, name="lookup", daemon=True)
-        self._threads.append(thread)
+        self._threads.add(thread)
         thread.start()
+
+    def _give_up(self) -> None:
+        now = time.monotonic()
+        for thread, since in list(self._stuck.items()):
+            if now - since >= self._give_up_seconds and len(self._given_up) < MAX_GIVEN_UP:
+                del self._stuck[thread]
+                self._threads.discard(thread)
+                self._under_way -= 1
+                self._given_up.add(thread)
 
     def _leave(self, question: "_Question") -> Existence:
         with self._lock:
             if question.answered.is_set():
                 return question.answer
             question.is_left = True
-            if question.has_begun:
-                self._stuck += 1
+            if question.asker is not None:
+                self._stuck[question.asker] = time.monotonic()
         self.trouble = "no answer in time"
         return Existence.UNKNOWN
 
     def _work(self) -> None:
         line = _Line(self._connect)
+        me = threading.current_thread()
         try:
-            while (question := self._questions.get()) is not None:
+            while me not in self._given_up and (question := self._questions.get()) is not None:
                 self._serve(question, line)
         finally:
             line.drop()
             with self._lock:
-                if threading.current_thread() in self._threads:  # a bug has ended it: another may begin
-                    self._threads.remove(threading.current_thread())
+                self._given_up.discard(me)
+                self._threads.discard(me)  # a bug has ended it: another may begin
 
     def _serve(self, question: "_Question", line: "_Line") -> None:
+        me = threading.current_thread()
         with self._lock:
-            question.has_begun = not question.is_left
+            question.asker = None if question.is_left else me
         answer = Existence.UNKNOWN
         try:
-            if question.has_begun:
+            if question.asker is not None:
                 answer = self._find(question, line)
         finally:
             with self._lock:
                 question.answer = answer
                 question.answered.set()
-                self._under_way -= 1
-                if question.has_begun and question.is_left:
-                    self._stuck -= 1
+                self._stuck.pop(me, None)
+                if me not in self._given_up:
+                    self._under_way -= 1
 
     def _find(self, question: "_Question", line: "_Line") -> Existence:
         try:
@@ -153,22 +178,25 @@ class Crew:
 
     def _existence(self, connection: Connection, question: "_Question") -> Existence:
         domain, deadline = question.domain, question.deadline
+        began = time.monotonic()
         if connection.knows(question.local, domain, deadline):
-            self._remember(domain)
+            self._remember(question, began)
             return Existence.EXISTS
         with self._lock:
             is_peopled = time.monotonic() < self._peopled.get(domain, 0.0)
         if not is_peopled:
             if not connection.has_anybody(domain, deadline):
                 return Existence.UNKNOWN
-            self._remember(domain)
+            self._remember(question, began)
         return Existence.MISSING
 
-    def _remember(self, domain: str) -> None:
+    def _remember(self, question: "_Question", began: float) -> None:
         with self._lock:
+            if question.is_left:  # what comes too late may tell of long ago
+                return
             if len(self._peopled) >= _MAX_DOMAINS:
                 self._peopled.clear()
-            self._peopled[domain] = time.monotonic() + PEOPLED_SECONDS
+            self._peopled[question.domain] = began + PEOPLED_SECONDS
 
 
 class _Question:
@@ -178,7 +206,7 @@ class _Question:
         self.deadline = deadline
         self.answer = Existence.UNKNOWN
         self.answered = threading.Event()
-        self.has_begun = False
+        self.asker: threading.Thread | None = None
         self.is_left = False
 
 

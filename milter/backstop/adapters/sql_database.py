@@ -7,7 +7,8 @@
     anybody = "SELECT 1 FROM mailbox LIMIT 1"
 
 What comes from an address is a parameter of the query, never a part of its text. Every question is rolled
-back: nothing is written, and the next one sees what others have written meanwhile.
+back: nothing is written, and the next one sees what others have written meanwhile. A file of SQLite's that
+has been replaced or changed is opened anew.
 """
 
 import contextlib
@@ -16,10 +17,11 @@ import math
 import re
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
+from urllib.parse import unquote
 
 from backstop.adapters import password_file
 from backstop.adapters.lookup_crew import Crew, LookupFailed
@@ -27,8 +29,13 @@ from backstop.adapters.source_options import Table
 from backstop.adapters.sql_query import STYLES, Query, parse_query
 
 _DRIVER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
+_AROUND_PATH = re.compile(r"\Afile:(?://[^/]*)?|[?#].*", re.DOTALL)
 _SECRET = re.compile(r"pass|pwd|secret|dsn|conninfo", re.IGNORECASE)
 _TAKES_CONNECT_TIMEOUT: Final = ("MySQLdb", "psycopg", "psycopg2", "pymysql")
+_TAKES_READ_TIMEOUT: Final = ("MySQLdb", "pymysql")
+_OF_LIBPQ: Final = ("psycopg", "psycopg2")
+
+_FileState: TypeAlias = tuple[int, int, int, int]
 
 # Beside its own errors a driver lets through what a connection that is cut or garbled does to it.
 _FAULTS: Final = (
@@ -129,41 +136,51 @@ class _Connection:
         self._options = options
         self._driver = _module(options.driver)
         self._faults: tuple[type[Exception], ...] = (self._driver.Error, *_FAULTS)
-        try:
-            self._database = self._driver.connect(**self._arguments(deadline))
-        except self._faults as error:
-            raise LookupFailed(_words(error)) from None
+        self._file = _sqlite_file(options)
+        self._open(deadline)
 
     def knows(self, local: str, domain: str, deadline: float) -> bool:
-        """Whether the query has a row."""
+        """Whether the query has a row, whatever stands there: a quota of 0 is somebody's."""
         values = {"address": f"{local}@{domain}", "local": local, "domain": domain}
-        return self._has_row(self._options.query, values, deadline)
+        return self._row(self._options.query, values, deadline) is not None
 
     def has_anybody(self, domain: str, deadline: float) -> bool:
-        """Whether the query `anybody` has a row."""
-        return self._has_row(self._options.anybody, {"domain": domain}, deadline)
+        """Whether the query `anybody` has a row with something in it: a count of 0 is nobody."""
+        row = self._row(self._options.anybody, {"domain": domain}, deadline)
+        return row is not None and any(row)
 
     def close(self) -> None:
         """Leave."""
         with contextlib.suppress(*self._faults):  # it may be gone already
             self._database.close()
 
-    def _has_row(self, query: Query, values: Mapping[str, str], deadline: float) -> bool:
+    def _open(self, deadline: float) -> None:
+        # Before it is opened: what comes in between is seen by the next question.
+        self._state = _state(self._file)
+        try:
+            self._database = self._driver.connect(**self._arguments(deadline))
+        except self._faults as error:
+            raise LookupFailed(_words(error)) from None
+
+    def _row(self, query: Query, values: Mapping[str, str], deadline: float) -> Sequence[Any] | None:
         if time.monotonic() >= deadline:
             raise LookupFailed("no answer in time")
+        if _state(self._file) != self._state:
+            self.close()
+            self._open(deadline)
         clean = {name: _clean(value) for name, value in values.items()}
         text, parameters = query.written(STYLES[self._driver.paramstyle], clean)
         try:
             cursor = self._database.cursor()
             try:
                 cursor.execute(text, *parameters)
-                row = cursor.fetchone()
+                row: Sequence[Any] | None = cursor.fetchone()
             finally:
                 cursor.close()
             self._database.rollback()
         except self._faults as error:
             raise LookupFailed(_words(error)) from None
-        return row is not None
+        return row
 
     def _arguments(self, deadline: float) -> dict[str, Any]:
         options = self._options
@@ -176,13 +193,28 @@ class _Connection:
         seconds = max(1, math.ceil(min(options.timeout, deadline - time.monotonic())))
         if options.driver in _TAKES_CONNECT_TIMEOUT:
             arguments.setdefault("connect_timeout", seconds)
-        if options.driver == "pymysql":  # without it a thread waits for a silent server for ever
-            arguments.setdefault("read_timeout", options.timeout)
-            arguments.setdefault("write_timeout", options.timeout)
+        for name, value in _patience(options).items():
+            arguments.setdefault(name, value)
         if options.driver == "sqlite3":
             arguments.setdefault("timeout", seconds)
-            _only_read(arguments)
+            if self._file is not None and not arguments.get("uri"):
+                # SQLite would make a database that is not there, an empty one.
+                arguments.update(database=f"{self._file.as_uri()}?mode=ro", uri=True)
         return arguments
+
+
+def _patience(options: SqlOptions) -> Mapping[str, int]:
+    """What keeps a driver from waiting for ever for a server that has died amid a question."""
+    if options.driver in _TAKES_READ_TIMEOUT:
+        return {"read_timeout": options.timeout, "write_timeout": options.timeout}
+    if options.driver in _OF_LIBPQ:
+        return {
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": options.timeout * 1000,
+        }
+    return {}
 
 
 def _module(name: str) -> Any:
@@ -195,12 +227,29 @@ def _module(name: str) -> Any:
     return module
 
 
-def _only_read(arguments: dict[str, Any]) -> None:
-    """SQLite would make a database that is not there, an empty one."""
-    path = str(arguments.get("database", ""))
-    if path.startswith("/"):
-        arguments["database"] = f"{Path(path).as_uri()}?mode=ro"
-        arguments["uri"] = True
+def _sqlite_file(options: SqlOptions) -> Path | None:
+    """What SQLite is told to open; None where that is no file."""
+    if options.driver != "sqlite3":
+        return None
+    name = str(options.connect.get("database", ""))
+    if options.connect.get("uri"):
+        name = unquote(_AROUND_PATH.sub("", name))
+    return Path(name).absolute() if name not in ("", ":memory:") else None
+
+
+def _state(file: Path | None) -> _FileState | None:
+    """What changes when a file is replaced, or overwritten in place.
+
+    SQLite sees neither: it keeps the file that it has open, though it be deleted, and believes the pages it
+    has read where a file made in the same way has the same change counter.
+    """
+    if file is None:
+        return None
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _clean(text: str) -> str:
