@@ -241,6 +241,7 @@ mail.example.net.h A 127.0.0.2
 long TXT {txt("v=spf1 " + "ip4:192.0.2.1 " * 400 + "-all")}
 longterm TXT {txt("v=spf1 exists:" + "a." * 200 + "example.com -all")}
 helo TXT "v=spf1 ip4:192.0.2.10 -all"
+asks-helo TXT "v=spf1 exists:%{{h}}.h.example.com -all"
 """ + "\n".join(
     [
         *(f"tenmx MX {number} h{number}" for number in range(10)),
@@ -333,6 +334,12 @@ class TestRecords:
 
 
 class TestIdentities:
+    def test_a_record_that_asks_for_a_helo_name_nobody_knows_fails_nobody(self, checker) -> None:
+        spf = check(checker, "user@asks-helo.example.com", helo="")
+        assert spf.result is TEMPERROR
+        assert "the HELO name, which is not known" in spf.reason
+        assert check(checker, "user@asks-helo.example.com", helo="other.example.net").result is FAIL
+
     @pytest.mark.parametrize(
         ("helo", "client", "expected", "domain"),
         [

@@ -110,6 +110,8 @@ class _Query(spf.query):  # type: ignore[misc]  # pyspf has no types
 
     def _told(self, letter: str) -> str:
         self.is_personal = True
+        if not self._personal[letter]:  # it was never said, or before the worker wanted to hear it
+            raise spf.TempError("its record asks for the HELO name, which is not known")
         return self._personal[letter]
 
     def dns(
