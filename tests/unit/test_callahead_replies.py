@@ -26,7 +26,37 @@ NOBODY = [
     "550 Requested action not taken: mailbox unavailable",
     "550 sorry, no mailbox here by that name (#5.1.1)",
     "553 bob... User not listed in public directory",
+    "550 bob@example.com... User not listed in Domino Directory",
+    "550 5.1.1 RESOLVER.ADR.ExRecipNotFound; not found",
+    "550 5.1.1 <bob@example.com> User doesn't exist: bob@example.com",
+    (
+        "550 5.1.1 <bob@example.com>: Recipient address rejected: undeliverable address: host"
+        " mx.example.com[::1] said: 550 5.1.1 <bob@example.com>: Recipient address rejected: User unknown"
+        " in virtual mailbox table (in reply to RCPT TO command)"
+    ),
+    (
+        "550 5.1.1 Mailbox unknown.  Either there is no mailbox associated with this name or you do not have"
+        " authorization to see it."
+    ),
+    (
+        "550 5.1.1 The email account that you tried to reach does not exist. Please try double-checking the"
+        " recipient's email address for typos or unnecessary spaces. For more information, go to"
+        " https://support.example.com/mail/?p=NoSuchUser"
+    ),
+    "550 permanent failure for one or more recipients (bob@example.com:550 5.1.1 User unknown)",
+    "550 Invalid Recipient",
+    "550 5.1.1 Delivery error: no such user",
+    "550 5.1.1 <bob@example.com>... User unknown in LDAP directory",
+    "550 5.1.1 Empfänger unbekannt",
+]
+VAGUE = [
     "550 Unbekannter Empfänger",
+    "550 Usuario desconocido",
+    "550 Zugriff verweigert",
+    "550 Acceso denegado",
+    "550 Annahme abgelehnt",
+    "550 no",
+    "553 Rejected",
 ]
 REFUSED = [
     "550 5.7.1 <bob@example.com>: Relay access denied",
@@ -34,6 +64,26 @@ REFUSED = [
     "550 5.7.23 SPF",
     "550 5.1.1 blocked using zen.example",
     "550 5.1.1 Access denied",
+    "550 5.1.1 Temporary lookup failure, try again later",
+    "550 5.1.1 User lookup failed",
+    "550 5.1.1 Recipient lookup: cannot look in the table",
+    "550 5.1.1 Directory unavailable",
+    "550 5.1.1 LDAP error",
+    "550 5.1.1 User unknown (LDAP server is down)",
+    "550 5.1.1 Database connection failed",
+    "550 5.1.1 Internal error",
+    "550 5.1.1 Service unavailable",
+    "550 5.1.1 rate limit exceeded",
+    "550 5.1.1 Too many recipients",
+    "550 5.1.1 mailbox full",
+    "550 5.1.1 Over quota",
+    "550 5.1.1 Mailbox temporarily disabled",
+    "550 5.1.1 Account is locked",
+    "550 5.1.1 Greylisted, come back",
+    "550 5.1.1 Helo invalid",
+    "550 Directory unavailable",
+    "550 Server error",
+    "550 Client host rejected: cannot find your hostname",
     "550 relay not permitted",
     "550 Rejected by policy",
     "550 Administrative prohibition",
@@ -69,6 +119,11 @@ def heard(line: str) -> SmtpReply:
 @pytest.mark.parametrize("line", NOBODY)
 def test_no_such_user(line):
     assert meaning(heard(line)) is Meaning.NOBODY
+
+
+@pytest.mark.parametrize("line", VAGUE)
+def test_refused_in_words_that_say_nothing_here(line):
+    assert meaning(heard(line)) is Meaning.VAGUE
 
 
 @pytest.mark.parametrize("line", REFUSED)
@@ -139,7 +194,7 @@ def test_hostile_replies_always_have_one_of_the_meanings(rounds):
             shown = reply.shown
             found = meaning(reply)
             assert found in Meaning
-            assert found is not Meaning.NOBODY or reply.code in (550, 551, 553)
+            assert found not in (Meaning.NOBODY, Meaning.VAGUE) or reply.code in (550, 551, 553)
             assert found is not Meaning.TAKEN or reply.code in (250, 251)
         assert shown.isprintable()
         assert len(shown) < 700

@@ -205,11 +205,11 @@ class Callahead:
         with Session(self._target, there.found, helo, deadline, with_tls=with_tls) as session:
             reply = session.ask(self._sender, recipient)
             options = self._options
-            match meaning(reply):
+            match said := meaning(reply):
                 case Meaning.TAKEN:
                     return self._after_accepting(session, key, reply)
-                case Meaning.NOBODY:
-                    return self._after_refusing(session, key, reply)
+                case Meaning.NOBODY | Meaning.VAGUE:
+                    return self._after_refusing(session, key, reply, said)
                 case Meaning.UNSEEN:
                     return Found(Existence.ANYBODY, reply.shown, options.anybody_seconds)
                 # What is taken for a full mailbox the next hop refuses in a moment, and we must return it.
@@ -244,39 +244,37 @@ class Callahead:
         if takes is Takes.UNDECIDED:
             return Found(Existence.EXISTS, reply.shown, domain.takes_until - now)
         with self._lock:
-            domain.believe(now)
-            if local != POSTMASTER:  # which may well be taken while the directory is away
-                domain.witness = local
+            domain.believe(local)
         return Found(Existence.EXISTS, reply.shown, self._options.exists_seconds)
 
     def _try_stranger(self, session: Session, stranger: str, name: str) -> Takes:
         match self._meaning_of(session, stranger, name):
             case Meaning.TAKEN | Meaning.UNSEEN:
                 return Takes.ANYBODY
-            case Meaning.NOBODY:
+            case Meaning.NOBODY | Meaning.VAGUE:
                 return Takes.SOME
             case _:
                 return Takes.UNDECIDED
 
-    def _after_refusing(self, session: Session, key: _Key, reply: SmtpReply) -> Found:
-        """It does not exist, if somebody of the domain does."""
+    def _after_refusing(self, session: Session, key: _Key, reply: SmtpReply, said: Meaning) -> Found:
+        """It does not exist, if somebody of the domain does, and still does in this session."""
         local, name = key
         now = self._clock()
         with self._lock:
             domain = self._domains[name]
-            is_believed, is_doubted = domain.is_believed(now), domain.is_doubted(now)
-            control = domain.control(local)
-        if is_doubted or not (is_believed or control):
+            control = "" if domain.is_doubted(now) else domain.control(local)
+        if not control:
             return self._unknown(f"{reply.shown}; but nobody is known whom it accepts")
-        if not is_believed:
-            said = self._meaning_of(session, control, name)
-            if said not in (Meaning.TAKEN, Meaning.FULL):
-                if said is not Meaning.TEMPORARY:
-                    with self._lock:
-                        domain.doubt(now)
-                return self._unknown(f"{reply.shown}; but it says the same of {control}, or nothing")
+        # Many take postmaster before they look at who asks; words that may be about us prove nothing then.
+        if said is Meaning.VAGUE and control == POSTMASTER:
+            return self._unknown(f"{reply.shown}; that need not mean that it does not exist")
+        of_control = self._meaning_of(session, control, name)
+        if of_control not in (Meaning.TAKEN, Meaning.FULL):
+            if of_control is not Meaning.TEMPORARY:
+                with self._lock:
+                    domain.doubt(now)
+            return self._unknown(f"{reply.shown}; but it says the same of {control}, or nothing")
         with self._lock:
-            domain.believe(now)
             domain.settle(Takes.SOME, now + self._options.anybody_seconds)
         return Found(Existence.MISSING, reply.shown, self._options.missing_seconds)
 

@@ -2,7 +2,8 @@
 
 A next hop that accepts every recipient says nothing by accepting one, and one that refuses every recipient
 (its directory is away, say) says nothing by refusing one. Both are found out by a second recipient in the
-same session: a random name that cannot exist, or one that surely does. The caller holds the lock.
+same session: a random name that cannot exist, or one that surely does. That one was taken in another session
+is not enough, as the directory may have gone away since. The caller holds the lock.
 """
 
 import secrets
@@ -10,11 +11,8 @@ from collections import OrderedDict
 from enum import Enum, auto
 from typing import Final
 
-BELIEVED_SECONDS: Final = 300.0
-"""For how long refusals are believed after a recipient of the same domain was accepted."""
-
 DOUBTED_SECONDS: Final = 300.0
-"""For how long they are not after one was refused that should exist."""
+"""For how long refusals are not believed after a recipient was refused who should exist."""
 
 POSTMASTER: Final = "postmaster"
 """Exists in every domain: RFC 5321, section 4.5.1."""
@@ -36,12 +34,11 @@ class Takes(Enum):
 class Domain:
     """The next hop's word about one domain; times are by the clock of the caller."""
 
-    __slots__ = ("_believed_until", "_doubted_until", "_takes", "_takes_until", "stranger", "witness")
+    __slots__ = ("_doubted_until", "_takes", "_takes_until", "stranger", "witness")
 
     def __init__(self) -> None:
         self._takes = Takes.UNTRIED
         self._takes_until = float("-inf")
-        self._believed_until = float("-inf")
         self._doubted_until = float("-inf")
         self.stranger = random_local()
         """The local part that is tried to see whether anybody is taken; the same until it is decided, as it
@@ -65,18 +62,15 @@ class Domain:
             self.stranger = random_local()
         self._takes, self._takes_until = takes, until
 
-    def believe(self, now: float) -> None:
-        """Somebody was accepted: refusals mean something."""
-        self._believed_until, self._doubted_until = now + BELIEVED_SECONDS, float("-inf")
+    def believe(self, local: str) -> None:
+        """This one was accepted, and others were not: refusals mean something."""
+        # Not so postmaster, who may well be taken while the directory is away.
+        if local.lower() != POSTMASTER:
+            self.witness, self._doubted_until = local, float("-inf")
 
     def doubt(self, now: float) -> None:
         """Somebody was refused who should exist: refusals mean nothing for a while."""
-        self.witness = ""
-        self._believed_until, self._doubted_until = float("-inf"), now + DOUBTED_SECONDS
-
-    def is_believed(self, now: float) -> bool:
-        """Whether a refusal can be believed at once."""
-        return now < self._believed_until
+        self.witness, self._doubted_until = "", now + DOUBTED_SECONDS
 
     def is_doubted(self, now: float) -> bool:
         """Whether a refusal means nothing, whoever else is tried."""
@@ -84,9 +78,9 @@ class Domain:
 
     def control(self, local: str) -> str:
         """Who should exist beside this one; empty where nobody is known."""
-        if self.witness and self.witness != local:
+        if self.witness and self.witness.lower() != local.lower():
             return self.witness
-        return "" if local == POSTMASTER else POSTMASTER
+        return "" if local.lower() == POSTMASTER else POSTMASTER
 
 
 class Domains:
