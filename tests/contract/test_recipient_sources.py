@@ -1,5 +1,6 @@
 """One suite for every recipient source: what each of them must say of the same people."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Protocol
 import pytest
 
 from backstop.adapters.asker_client import AskedSource
-from backstop.adapters.recipients import FileSource, MtaSource, RecipientSource, RedisSource, first_answer
+from backstop.adapters.recipient_file import SETTLED_SECONDS, FileSource
+from backstop.adapters.recipients import MtaSource, RecipientSource, RedisSource, first_answer
 from backstop.adapters.redis_store import Store
 from backstop.facts import Existence
 from backstop.settings import parse_source
@@ -51,12 +53,19 @@ class OfFile:
         self.path = path
         self.troubles: list[str] = []
         self.source = FileSource(str(path), self.troubles.append)
-        self._now = 0.0
+        self._now = 1000.0
 
     def know(self, *locals_: str) -> None:
+        """Put another file, written long ago, in the place of this one."""
         fresh = self.path.with_suffix(".new")
         fresh.write_text("".join(f"{local}\n" for local in locals_))
+        os.utime(fresh, (0, 0))
         fresh.rename(self.path)
+
+    def write(self, octets: bytes, mtime: float) -> None:
+        """Write this file anew in its place."""
+        self.path.write_bytes(octets)
+        os.utime(self.path, (mtime, mtime))
 
     def ask(self, *locals_: str, now: float | None = None) -> Existence:
         self._now += 2
@@ -166,6 +175,103 @@ class TestFile:
         assert people.ask("alice") is Existence.EXISTS
         assert people.ask("bob") is Existence.EXISTS
         assert people.ask("carol") is Existence.MISSING
+        assert not people.troubles
+
+    @pytest.mark.parametrize(
+        ("line", "local"),
+        [
+            ("a#b", "a#b"),
+            ("alice#of sales", "alice"),
+            ("alice\t# of sales", "alice"),
+            ('"john doe"@ours.test', "john doe"),
+            ('"john #1"@Ours.Test # of sales', "john #1"),
+            ("<ann@ours.test>", "ann"),
+            ("ann@ours.test.", "ann"),
+            ("mu\u0308ller", "m\u00fcller"),
+            ("m\u00fcller", "mu\u0308ller"),
+            ("two words", "two words"),
+            ("no@address@else.test@", "no@address@else.test@"),
+        ],
+    )
+    def test_what_a_line_names(self, people: OfFile, line: str, local: str) -> None:
+        people.know(line)
+        fresh = OfFile(people.path)
+        assert fresh.ask(local) is Existence.EXISTS
+        assert fresh.ask("nosuch") is Existence.MISSING
+
+    @pytest.mark.parametrize(
+        "octets", [b"\xef\xbb\xbfalice\nbob\n", b"alice\rbob\r", b"alice\r\nbob\r\n", b"alice\n\xfc\nbob\n"]
+    )
+    def test_marks_and_ends_of_lines_from_elsewhere(self, tmp_path: Path, octets: bytes) -> None:
+        people = OfFile(tmp_path / "recipients")
+        people.write(octets, 0)
+        assert [people.ask(local) for local in ("alice", "bob", "nosuch")] == [
+            *[Existence.EXISTS] * 2,
+            Existence.MISSING,
+        ]
+
+    @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+    def test_what_is_no_text_says_nothing(self, tmp_path: Path, encoding: str) -> None:
+        people = OfFile(tmp_path / "recipients")
+        people.write("alice\nbob\n".encode(encoding), 0)
+        assert people.ask("alice") is Existence.UNKNOWN
+        assert "is no text" in people.troubles[0]
+
+    @pytest.mark.parametrize(
+        "written", ["b\u00fccher.example", "B\u00dcCHER.example.", "xn--bcher-kva.example"]
+    )
+    def test_a_domain_may_be_written_with_its_own_letters(self, tmp_path: Path, written: str) -> None:
+        people = OfFile(tmp_path / "recipients")
+        people.know(f"bob@{written}")
+        for local, existence in (("bob", Existence.EXISTS), ("nosuch", Existence.MISSING)):
+            answer = people.source.existence("xn--bcher-kva.example", (local,), None, 1000.0, 0.0)
+            assert answer is existence
+
+    def test_a_domain_alone_stands_for_everybody(self, people: OfFile) -> None:
+        people.know("alice", "@Ours.Test", "@else.test", *(f"user{number}" for number in range(5)))
+        assert people.ask("alice") is Existence.EXISTS
+        assert people.ask("nosuch") is Existence.ANYBODY
+
+    def test_a_pipe_in_its_place_holds_up_nobody(self, people: OfFile) -> None:
+        people.path.unlink()
+        os.mkfifo(people.path)
+        assert people.ask("user3") is Existence.EXISTS
+        assert "is no file" in people.troubles[0]
+
+    def test_a_file_that_is_being_written_in_its_place_has_lost_nobody(self, people: OfFile) -> None:
+        lines = [f"user{number}\n".encode() for number in range(10)]
+        for length in (6, 8):
+            people.write(b"new\n" + b"".join(lines[:length]), 1e6)
+            answers = {local: people.ask(local, now=1e6 + length / 5) for local in ("new", "user9", "nosuch")}
+            assert answers == {
+                "new": Existence.EXISTS,
+                "user9": Existence.EXISTS,
+                "nosuch": Existence.MISSING,
+            }
+        people.write(b"", 1e6 + 1.8)
+        assert people.ask("new", now=1e6 + 10) is Existence.EXISTS
+        people.write(b"".join(lines[:9]), 1e6 + 12)
+        assert people.ask("user9", now=1e6 + 13) is Existence.EXISTS
+        assert people.ask("user9", now=1e6 + 14) is Existence.MISSING
+        assert people.ask("new", now=1e6 + 14) is Existence.MISSING
+
+    def test_of_a_first_reading_of_a_file_that_is_being_written_nobody_is_missing(
+        self, tmp_path: Path
+    ) -> None:
+        people = OfFile(tmp_path / "recipients")
+        people.write(b"alice\n", 1e6)
+        assert people.ask("alice", now=1e6) is Existence.EXISTS
+        assert people.ask("bob", now=1e6) is Existence.UNKNOWN
+        assert "is being written" in people.troubles[0]
+        people.write(b"alice\nbob\n", 1e6 + 1)
+        assert people.ask("bob", now=1e6 + 1) is Existence.EXISTS
+        assert people.ask("carol", now=1e6 + 1) is Existence.UNKNOWN
+        assert people.ask("carol", now=1e6 + 3) is Existence.MISSING
+
+    def test_a_file_of_tomorrow_is_believed_after_a_while(self, people: OfFile) -> None:
+        people.write(b"other\n" * 20 + b"".join(b"user%d\n" % number for number in range(9)), 2e6)
+        assert people.ask("user9", now=1e6) is Existence.EXISTS
+        assert people.ask("user9", now=1e6 + SETTLED_SECONDS) is Existence.MISSING
 
     def test_it_is_looked_at_once_a_second(self, people: OfFile) -> None:
         assert people.ask("user3", now=100.0) is Existence.EXISTS
@@ -175,7 +281,8 @@ class TestFile:
 
     def test_a_clock_that_goes_back_does_not_stop_it(self, people: OfFile) -> None:
         people.know(*(f"other{number}" for number in range(10)))
-        assert people.ask("user3", now=-(10**9)) is Existence.MISSING
+        assert people.ask("other3", now=-(10**9)) is Existence.EXISTS
+        assert people.ask("user3", now=-(10**9) + SETTLED_SECONDS) is Existence.MISSING
 
 
 def test_the_mail_server_says_only_what_it_refuses() -> None:
