@@ -54,6 +54,7 @@ _SUBADDRESS = re.compile(
     r"(.+)([^a-z0-9])prvs=(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL
 )
 _ALIAS = re.compile(r"(.+)([^a-z0-9])d-(\d)(\d{3})([0-9a-f]{6})", re.IGNORECASE | re.ASCII | re.DOTALL)
+_SRS = re.compile(r"srs[01][=+-]", re.IGNORECASE | re.ASCII)
 _FOREIGN = re.compile(r"(?:prvs=|btv1==|msprvs1=|srs[01][=+-])", re.IGNORECASE | re.ASCII)
 
 
@@ -212,6 +213,14 @@ def parse(address: Address, delimiters: str = "+") -> Tag | None:
 def is_tagged(address: Address) -> bool:
     """Whether a local part carries a tag already, ours or another system's: it is never tagged again."""
     return _FOREIGN.match(address.local) is not None or _SUBADDRESS.fullmatch(address.local) is not None
+
+
+def is_of_forwarder(address: Address) -> bool:
+    """Whether a local part is one that a mail server makes of others' senders when it forwards (SRS).
+
+    It stands in no table of recipients: whoever made it takes it back.
+    """
+    return _SRS.match(address.local) is not None
 
 
 def can_be_tagged(address: Address) -> bool:

@@ -228,6 +228,12 @@ class TestRecipients:
         assert outside.told("bob@ours.test").existence is Existence.MISSING
         assert outside.told("nosuch+prvs=1234abcdef@ours.test").existence is Existence.MISSING
 
+    @pytest.mark.parametrize("local", ["SRS0=x1y2=AB=far.example=bob", "srs1+x=relay.example==y=AB=z=bob"])
+    def test_what_a_forwarding_mail_server_makes_is_its_own_business(self, outside, client, local) -> None:
+        client.sadd("backstop:recipients:ours.test", "alice")
+        assert outside.told(f"{local}@ours.test").existence is Existence.NOT_ASKED
+        assert outside.told("srs0@ours.test").existence is Existence.MISSING
+
     def test_an_empty_set_knows_nobody(self, outside: Outside) -> None:
         assert outside.told("alice@ours.test").existence is Existence.UNKNOWN
 

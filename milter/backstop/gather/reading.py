@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
+from backstop import batv
 from backstop.adapters import limits, recipients, redis_alias
 from backstop.adapters.asker_client import PATIENCE
 from backstop.adapters.redis_store import Reply
@@ -61,7 +62,8 @@ class Reading:
         self._now = now
         self._needs = knowledge.needs(settings)
         self._asks_sender = self._needs.sender_domain and bool(sender) and not knowledge.is_in_file(sender)
-        self._sources = knowledge.sources(settings) if self._needs.existence else []
+        is_asked = self._needs.existence and not batv.is_of_forwarder(question.mailbox)
+        self._sources = knowledge.sources(settings) if is_asked else []
         # Who set a block matters in grace alone.
         self._asks_author = question.bounce and knowledge.is_graced(domain.name, settings, now)
 
