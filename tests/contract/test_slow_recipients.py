@@ -139,6 +139,21 @@ class TestOrder:
         assert first.deadline == second.deadline
         assert 0 < first.deadline - time.monotonic() <= PATIENCE
 
+    @pytest.mark.parametrize(
+        ("address", "tried"),
+        [
+            ("John.Doe+List@ours.test", ("John.Doe+List", "John.Doe")),
+            ("John.Doe@ours.test", ("John.Doe",)),
+            ("john.doe+List@ours.test", ("john.doe+List", "john.doe")),
+            ("İnci+x@ours.test", ("İnci+x", "i̇nci")),  # its lower case is longer
+        ],
+    )
+    def test_a_next_hop_is_asked_for_what_was_written(self, gather, address, tried) -> None:
+        """It may have John.Doe and no john.doe, who was then refused; others are asked in lower case."""
+        hop = "callahead:[127.0.0.1]:2525"
+        _, asking = gather(address, hop, "sql:people", people=UNKNOWN, **{hop: UNKNOWN})
+        assert [one.locals_ for one in asking.questions] == [tried, tuple(map(str.lower, tried))]
+
     def test_redis_away_a_slow_source_answers(self, gather) -> None:
         found, _ = gather("x@ours.test", "redis", "sql:people", url="redis://127.0.0.1:1/0", people=MISSING)
         assert found is MISSING

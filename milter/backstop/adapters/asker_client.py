@@ -19,7 +19,7 @@ from typing import Final, Protocol
 
 from backstop.adapters.redis_store import Reply
 from backstop.facts import Existence
-from backstop.settings import SourceName
+from backstop.settings import SourceKind, SourceName
 
 PATIENCE: Final = 5.5
 """Seconds that all slow sources of one recipient have together; the mail server's client waits meanwhile."""
@@ -178,6 +178,10 @@ class AskedSource:
     """A slow source as the decision sees it; see `recipients.RecipientSource`."""
 
     def __init__(self, name: SourceName, asking: Asking, on_trouble: Callable[[str], None]) -> None:
+        self.tells_cases_apart = name.kind is SourceKind.CALLAHEAD
+        """Whether it is asked for local parts as they are written: what their case means is the next hop's
+        business alone (RFC 5321, section 2.4)."""
+
         self._name = str(name)
         self._asking = asking
         self._on_trouble = on_trouble

@@ -7,7 +7,7 @@ from typing import Final
 
 from backstop import batv
 from backstop.adapters import limits, recipients, redis_alias
-from backstop.adapters.asker_client import PATIENCE
+from backstop.adapters.asker_client import PATIENCE, AskedSource
 from backstop.adapters.redis_store import Reply
 from backstop.facts import Existence
 from backstop.gather.knowledge import (
@@ -156,6 +156,12 @@ class Reading:
         full, base = self._question.mailbox.local.lower(), self._question.base.rpartition("@")[0]
         return (full,) if full == base else (full, base)
 
+    @property
+    def _locals_as_written(self) -> tuple[str, ...]:
+        full, folded = self._question.mailbox.local, self._locals
+        base = full[: len(folded[-1])]
+        return (full, *(base if base.lower() == each else each for each in folded[1:]))
+
     def _blocks(self, replies: Iterator[Reply]) -> tuple[Block | None, Block | None]:
         own = self._block(self._question.base, replies)
         if self._question.known is not None:
@@ -190,7 +196,9 @@ class Reading:
         answers = []
         for source in self._sources:
             own = [next(replies) for _ in source.commands(name, locals_)] if replies is not None else None
-            answers.append(source.existence(name, locals_, own, self._now, deadline))
+            as_written = isinstance(source, AskedSource) and source.tells_cases_apart
+            tried = self._locals_as_written if as_written else locals_
+            answers.append(source.existence(name, tried, own, self._now, deadline))
             if recipients.is_decisive(answers[-1]):  # a slow one after it need not be bothered
                 break
         return recipients.first_answer(answers)
