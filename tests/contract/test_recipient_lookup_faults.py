@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from backstop.adapters.ldap_directory import LdapDirectory, read_ldap
-from backstop.adapters.lookup_crew import KNOWS_NOBODY, MAX_GIVEN_UP, THREADS, Crew
+from backstop.adapters.lookup_crew import KNOWS_NOBODY, MAX_GIVEN_UP, THREADS, Crew, NoClearWord
 from backstop.adapters.sql_database import SqlDatabase, read_sql
 from backstop.facts import Existence
 from tests.harness.servers import need, wait_for
@@ -213,6 +213,22 @@ class SilentHost:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Elsewhere(SilentHost):
+    """A directory that has a part elsewhere."""
+
+    def knows(self, _local: str, _domain: str, _deadline: float) -> bool:
+        raise NoClearWord("a part is elsewhere")
+
+
+def test_a_connection_that_has_no_clear_word_is_kept() -> None:
+    host = Elsewhere()
+    source = Crew(host.connect)
+    assert [ask(source, local) for local in ("ann", "bob", "carol")] == [Existence.UNKNOWN] * 3
+    assert source.trouble == "a part is elsewhere"
+    assert host.opened == 1
+    source.close()
 
 
 class TestStuckForEver:

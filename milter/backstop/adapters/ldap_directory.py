@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from backstop.adapters import password_file
-from backstop.adapters.lookup_crew import Crew, LookupFailed
+from backstop.adapters.lookup_crew import Crew, LookupFailed, NoClearWord
 from backstop.adapters.source_options import Table
 
 _URI = re.compile(r"ldap(?:s|i)?://[!-~]*")
@@ -187,7 +187,7 @@ class _Connection:
         elsewhere = [url for _, urls, *_ in entries for url in urls if not _STANDING.match(url)]
         if elsewhere:
             where = " ".join(elsewhere[0].split())[:150]
-            raise LookupFailed(f"a part of it is elsewhere, and not asked there: {where}")
+            raise NoClearWord(f"a part of it is elsewhere, and not asked there: {where}")
         return False
 
     def _seconds(self, deadline: float) -> float:

@@ -19,8 +19,9 @@ from backstop.facts import Existence
 
 THREADS: Final = 4
 
-PEOPLED_SECONDS: Final = 10.0
-"""For how long it is believed that a source knows somebody."""
+PEOPLED_SECONDS: Final = 1.0
+"""For how long it is believed that a source knows somebody: no longer, as a table may be emptied to be filled
+anew, and no shorter, as to look may take a count of a whole table, and somebody may try all names."""
 
 KNOWS_NOBODY: Final = "it knows nobody at all, so it is not believed that somebody does not exist"
 
@@ -37,6 +38,10 @@ _MAX_DOMAINS: Final = 1000
 
 class LookupFailed(Exception):
     """The other side did not answer, or not so that anything follows; the text is one line for a person."""
+
+
+class NoClearWord(LookupFailed):
+    """The other side did answer: to ask it again by another connection would say no more."""
 
 
 class Connection(Protocol):
@@ -164,17 +169,14 @@ class Crew:
         connection, was_used = line.take(question.deadline)
         try:
             return self._existence(connection, question)
+        except NoClearWord:
+            raise
         except LookupFailed:
             line.drop()
             # A connection that the other side has meanwhile closed is no trouble.
             if not was_used or time.monotonic() >= question.deadline:
                 raise
-        connection, _ = line.take(question.deadline)
-        try:
-            return self._existence(connection, question)
-        except LookupFailed:
-            line.drop()
-            raise
+        return self._look(question, line)
 
     def _existence(self, connection: Connection, question: "_Question") -> Existence:
         domain, deadline = question.domain, question.deadline
