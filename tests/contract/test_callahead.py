@@ -462,6 +462,18 @@ def test_no_minute_has_more_than_ten_questions(clock):
         assert all(sum(at <= each < at + 60 for each in asked) <= 10 for at in asked)
 
 
+@pytest.mark.parametrize("postmaster", [TAKEN, NOBODY, says("450 4.2.0 Greylisted")])
+def test_a_question_names_two_recipients_at_most(clock, postmaster):
+    """So the next hop hears of twenty a minute, whatever it says of whom it is asked about beside them."""
+    with CallaheadTarget(lambda local: postmaster if local.startswith("postmaster@") else NOBODY) as target:
+        source = asker(target, clock, questions=10)
+        for number in range(200):
+            ask(source, f"guess{number}")
+            clock.now += 0.29
+        assert target.connections == 10
+        assert target.said("RCPT") <= 20
+
+
 def test_two_connections_are_open_at_a_time():
     slowly = says("250 2.1.5 Ok")
 

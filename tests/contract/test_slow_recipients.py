@@ -216,6 +216,13 @@ class TestCommands:
         assert "takes everybody" in said
         assert "in the end: the next hop takes everybody, so nobody is refused here" in said
 
+    def test_a_next_hop_is_asked_for_what_was_written(self, command) -> None:
+        with CallaheadTarget(rcpt=users("John.Doe@ours.test")) as target:
+            sources = [f"callahead:[127.0.0.1]:{target.port}", "sql:people"]
+            command(sources, "recipient", "test", "John.Doe@ours.test")
+            command(sources, "recipient", "test", "john.doe@ours.test", status=1)
+            command(["sql:people"], "recipient", "test", "Alice@ours.test")
+
     def test_explain_asks_the_sources_itself(self, command, tmp_path: Path) -> None:
         message = tmp_path / "message"
         message.write_text("Subject: x\n\nx\n")

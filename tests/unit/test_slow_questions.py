@@ -103,6 +103,27 @@ def test_only_named_sources_are_opened():
         assert sources.ask(question) is Existence.UNKNOWN
 
 
+def test_a_next_hop_that_is_written_in_several_ways_is_one_source():
+    """Each way had its own limit, and its own answers."""
+    names = [
+        "callahead:[mx.test]",
+        "callahead:[mx.test]:25",
+        "callahead:[MX.test]",
+        "callahead:[mx.test]:2525",
+    ]
+    opened = []
+
+    def open_source(name):
+        opened.append(str(name))
+        return KeptAnswers(Source({}))
+
+    sources = SlowSources([parse_source(name) for name in names], open_source, lambda *_: None)
+    for name in names:
+        assert sources.ask(Question(name, "ours.test", ("a",), 0.0)) is Existence.MISSING
+        assert sources.known(Question(name, "ours.test", ("a",), 0.0)) is Existence.MISSING
+    assert opened == [names[0], names[-1]]
+
+
 class Lines:
     def __init__(self):
         self.lines = []

@@ -44,9 +44,9 @@ NOTHING_KEPT: Final[Mapping[Existence, float]] = {}
 class SlowSource(Protocol):
     """Knows which recipients exist, after a while.
 
-    `ask` never raises, and any number of threads call it. `local` is without its tag, and folded but
-    for a next hop; `deadline` is by time.monotonic(). UNKNOWN stands for everything that is no clear word. `trouble` says what is wrong
-    with the source, and is empty while nothing is.
+    `ask` never raises, and any number of threads call it. `local` is without its tag, and folded but for a
+    next hop; `deadline` is by time.monotonic(). UNKNOWN stands for everything that is no clear word.
+    `trouble` says what is wrong with the source, and is empty while nothing is.
     """
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:

@@ -57,8 +57,8 @@ def open_source(name: SourceName, options: SlowOptions) -> KeptAnswers:
 class SlowSources:
     """Asks sources by their names, as `asker_client.Asking`; any number of threads may.
 
-    `open_source` makes a source. `on_answer` is told of each answer whose it was, and what is wrong with the
-    source; nothing, where it knows.
+    `open_source` makes a source; a next hop that is written in two ways is one, with one limit. `on_answer`
+    is told of each answer whose it was, and what is wrong with the source; nothing, where it knows.
     """
 
     def __init__(
@@ -72,6 +72,7 @@ class SlowSources:
         self._on_answer = on_answer
         self._lock = threading.Lock()
         self._opened: dict[str, KeptAnswers] = {}
+        self._by_target: dict[str, KeptAnswers] = {}
 
     def known(self, question: Question) -> Existence | None:
         """The answer that is kept; None where the source must be asked. Never waits."""
@@ -100,8 +101,9 @@ class SlowSources:
     def close(self) -> None:
         """Leave all sources; nothing is asked any more."""
         with self._lock:
-            opened = list(self._opened.values())
+            opened = list(self._by_target.values())
             self._opened.clear()
+            self._by_target.clear()
         for source in opened:
             source.close()
 
@@ -111,8 +113,16 @@ class SlowSources:
             return source
         with self._lock:
             if name not in self._opened:
-                self._opened[name] = self._open(self._names[name])
+                target = _target(self._names[name])
+                if target not in self._by_target:
+                    self._by_target[target] = self._open(self._names[name])
+                self._opened[name] = self._by_target[target]
             return self._opened[name]
+
+
+def _target(name: SourceName) -> str:
+    """What is asked, however it is written: `callahead:[mx]` and `callahead:[MX]:25` are one next hop."""
+    return f"callahead:{parse_target(name.argument)}" if name.kind is SourceKind.CALLAHEAD else str(name)
 
 
 def asked_here(

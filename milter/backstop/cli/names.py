@@ -51,9 +51,12 @@ def mailbox(found: Address, settings: DomainSettings) -> str:
 
 
 def locals_(found: Address, delimiters: str) -> list[str]:
-    """The local parts under which an address may exist: without tag, with its extension and without."""
+    """The local parts under which an address may exist: without tag, with its extension and without.
+
+    They are as written; most sources want them in lower case.
+    """
     tag = batv.parse(found, delimiters)
-    full = (tag.inner if tag else found).local.lower()
+    full = (tag.inner if tag else found).local
     return list(dict.fromkeys((full, without_extension(full, delimiters))))
 
 

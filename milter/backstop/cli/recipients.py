@@ -170,14 +170,16 @@ class SourceAnswer:
 
 
 def ask(toggles: "Toggles", name: "SourceName", domain: str, locals_: Sequence[str]) -> SourceAnswer:
-    """What one source of a domain says of a recipient."""
-    from backstop.adapters.asker_client import PATIENCE
+    """What one source of a domain says of a recipient, whose local parts are as written."""
+    from backstop.adapters.asker_client import PATIENCE, AskedSource
     from backstop.adapters.recipients import make
     from backstop.adapters.slow_sources import asked_here
 
     troubles: list[str] = []
     with contextlib.closing(asked_here([name], toggles.config.slow, troubles.append)) as asking:
         source = make(name, troubles.append, asking)
+        if not (isinstance(source, AskedSource) and source.tells_cases_apart):
+            locals_ = [local.lower() for local in locals_]
         replies = toggles.ask(*source.commands(domain, locals_))
         existence = source.existence(domain, locals_, replies, time.time(), time.monotonic() + PATIENCE)
     if existence.name == "UNKNOWN" and not troubles and replies:
