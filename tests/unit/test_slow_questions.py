@@ -8,7 +8,7 @@ import pytest
 from backstop.adapters.asker_client import Question, pack_answer, pack_question, read_answer, read_question
 from backstop.adapters.slow_source import KeptAnswers
 from backstop.adapters.slow_sources import SlowSources
-from backstop.daemon.asker import BETWEEN_LINES, Report
+from backstop.daemon.asker import BETWEEN_LINES, HIDDEN, Report
 from backstop.facts import Existence
 from backstop.settings import parse_source
 
@@ -158,7 +158,30 @@ def test_a_source_that_comes_and_goes_is_told_once_a_minute():
     ]
 
 
-def test_a_reason_shows_no_addresses_where_logs_show_none():
+@pytest.mark.parametrize(
+    ("source", "trouble", "shown"),
+    [
+        ("callahead:[mx]", "[mx]:25: 451 <bob.x@ours.test>: later", "451"),
+        ("callahead:[mx]", '[mx]:25: 450 4.2.0 <"john doe"@ours.test>: Greylisted', "450 4.2.0"),
+        ("callahead:[mx]", "[mx]:25: 550 mailbox john.doe locked", "550"),
+        ("callahead:[mx]", "[mx]:25: 550 5.1.1 no; but it says the same of ann, or nothing", "550 5.1.1"),
+        ("callahead:[mx]", "[mx]:25: 550 sorry, john.doe (#5.1.1)", "550"),
+        ("callahead:[mx]", "[mx]:25: to MAIL it says 554 5.7.1 no", "554 5.7.1"),
+        ("callahead:[200.1.1.1]:450", "[200.1.1.1]:450: no connection: Connection refused", "no connection"),
+        ("callahead:[mx]", '[mx]:25: "john.doe" is no reply', HIDDEN),
+        ("sql:x", 'DataError: invalid input syntax for type integer: "john.doe"', "DataError"),
+        ("sql:x", "OperationalError: 555 john", "OperationalError"),
+        ("sql:x", "no answer in time", "no answer in time"),
+        ("ldap:x", "ldap://host: Can't contact LDAP server john.doe", "Can't contact LDAP server"),
+        ("ldap:x", "ldap://host: Operations error uid=john.doe", HIDDEN),
+        ("postfix:pcre:/x", "warning: john.doe 555: bad", HIDDEN),
+        ("postfix:hash:/x", "john: bad", HIDDEN),
+    ],
+)
+def test_a_reason_shows_nothing_of_addresses_where_logs_show_none(source, trouble, shown):
+    """A name in quotes, or one that stands alone in a complaint, was shown."""
     console = Lines()
-    Report(console, shows_addresses=False).note("sql:x", "451 <bob.x@ours.test>: later")
-    assert console.lines[0][2] == "451 <...@ours.test>: later"
+    Report(console, shows_addresses=False).note(source, trouble)
+    assert console.lines == [("source_does_not_know", source, shown)]
+    Report(console).note(source, trouble)
+    assert console.lines[1][2] == trouble
