@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +15,7 @@ import pytest
 from backstop.adapters.lmdb_file import LmdbFile
 from backstop.adapters.postfix_map import PROCESSES, PostfixMap, open_table
 from backstop.facts import Existence
-from tests.harness.servers import backstop_environment, need
+from tests.harness.servers import backstop_environment, need, wait_for
 
 
 @pytest.fixture
@@ -41,7 +43,10 @@ def ask(source: PostfixMap | LmdbFile, address: str, seconds: float = 10.0) -> E
 @pytest.mark.parametrize("kind", ["hash", "lmdb", "texthash", "direct"])
 def test_local_parts_whole_domains_and_quotes(config: str, tmp_path: Path, kind: str) -> None:
     path = tmp_path / "table"
-    lines = ("alice x", "Bob@Ours.Test x", "@catch.test x", '"two words"@ours.test x', "gone.test x")
+    lines = (
+        *("alice x", "Bob@Ours.Test x", "@catch.test x", '"two words"@ours.test x', "gone.test x"),
+        *('"john..doe"@ours.test x', "bob@B\u00fccher.example x"),
+    )
     if kind == "texthash":
         path.write_text("".join(f"{line}\n" for line in lines))
     else:
@@ -51,6 +56,8 @@ def test_local_parts_whole_domains_and_quotes(config: str, tmp_path: Path, kind:
         "alice@ours.test": Existence.EXISTS,
         "bob@ours.test": Existence.EXISTS,
         "two words@ours.test": Existence.EXISTS,
+        "john..doe@ours.test": Existence.EXISTS,
+        "bob@xn--bcher-kva.example": Existence.EXISTS,
         "anybody@catch.test": Existence.ANYBODY,
         "bob@else.test": Existence.MISSING,
         "x@gone.test": Existence.MISSING,
@@ -71,6 +78,7 @@ def test_tables_within_tables(config: str, tmp_path: Path) -> None:
 def test_a_pattern_is_asked_for_whole_addresses_only(config: str, tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.write_text("/^[a-z]*@ours\\.test$/ x\n")
+    os.utime(rules, (0, 0))
     source = PostfixMap(f"pcre:{rules}", config)
     assert ask(source, "alice@ours.test") is Existence.EXISTS
     assert ask(source, "4711@ours.test") is Existence.MISSING
@@ -80,14 +88,42 @@ def test_a_pattern_is_asked_for_whole_addresses_only(config: str, tmp_path: Path
 def test_rules_without_a_rule_know_nobody(config: str, tmp_path: Path, content: str) -> None:
     rules = tmp_path / "rules"
     rules.write_text(content)
+    os.utime(rules, (0, 0))
     source = PostfixMap(f"regexp:{rules}", config)
     assert ask(source, "alice@ours.test") is Existence.UNKNOWN
     assert source.trouble == (f"regexp:{rules} is empty, so it is not believed that somebody does not exist")
 
 
+def test_rules_that_are_being_written_call_nobody_missing(config: str, tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.write_text("/^alice@/ x\n")
+    source = PostfixMap(f"pcre:{rules}", config)
+    assert ask(source, "alice@ours.test") is Existence.EXISTS
+    assert ask(source, "bob@ours.test") is Existence.UNKNOWN
+    assert "is being written" in source.trouble
+    os.utime(rules, (0, 0))
+    assert ask(source, "bob@ours.test") is Existence.MISSING
+
+
+@pytest.mark.parametrize("kind", ["hash", "texthash", "unionmap", "pcre"])
+def test_a_table_that_is_emptied_is_unknown_at_once(config: str, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "table"
+    table = f"unionmap:{{hash:{path}}}" if kind == "unionmap" else f"{kind}:{path}"
+    source = PostfixMap(table, config)
+    for lines, existence in ((["alice@ours.test x"], Existence.MISSING), ([], Existence.UNKNOWN)):
+        if kind in ("hash", "unionmap"):
+            build(config, "hash", path, *lines)
+        else:
+            text = "".join(f"/{line}/ x\n" if kind == "pcre" else f"{line}\n" for line in lines)
+            path.write_text(text)
+            os.utime(path, (0, 0))
+        assert ask(source, "bob@ours.test") is existence
+
+
 def test_what_postmap_complains_of_is_told_and_who_is_there_is_believed(config: str, tmp_path: Path) -> None:
     rules = tmp_path / "rules"
     rules.write_text("/^alice@/ x\n/unfinished x\n")
+    os.utime(rules, (0, 0))
     source = PostfixMap(f"pcre:{rules}", config)
     assert ask(source, "alice@ours.test") is Existence.EXISTS
     assert "line 2" in source.trouble
@@ -151,6 +187,60 @@ def test_a_crowd_before_a_table_that_hangs_starts_few_processes_and_leaves_none(
     assert found == [Existence.UNKNOWN] * len(threads)
     assert most == PROCESSES
     assert children() <= before
+
+
+def run_apart(code: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a process of its own session that asks."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "import time, sys\n" + code, *arguments],
+        env=backstop_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_postmap_ends_with_the_group_of_whoever_asks(config: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "table")
+    code = (
+        "from backstop.adapters.postfix_map import PostfixMap\n"
+        "PostfixMap(sys.argv[1], sys.argv[2]).ask('alice', 'ours.test', time.monotonic() + 60)\n"
+    )
+    asker = run_apart(code, f"texthash:{tmp_path}/table", config)
+    task = Path(f"/proc/{asker.pid}/task/{asker.pid}/children")
+    postmap = ""
+    try:
+        postmap = wait_for(lambda: next(filter(is_postmap, task.read_text().split()), ""), 20, "postmap")
+        os.killpg(asker.pid, signal.SIGKILL)
+        wait_for(lambda: not is_postmap(postmap), 5, "its end")
+    finally:
+        asker.kill()
+        asker.communicate()
+        if is_postmap(postmap):
+            os.kill(int(postmap), signal.SIGKILL)
+
+
+def is_postmap(process: str) -> bool:
+    """Whether this process runs postmap, and has not ended yet."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return "postmap" in Path(f"/proc/{process}/cmdline").read_text().partition("\0")[0]
+    return False
+
+
+def test_a_process_with_many_open_files_asks_as_any_other(config: str, tmp_path: Path) -> None:
+    build(config, "hash", tmp_path / "table", "alice@ours.test x")
+    if resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 2048:
+        pytest.skip("no process may have so many")
+    code = (
+        "import os, resource\n"
+        "from backstop.adapters.postfix_map import PostfixMap\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (2048, 2048))\n"
+        "opened = [os.dup(0) for _ in range(1100)]\n"
+        "source = PostfixMap(sys.argv[1], sys.argv[2])\n"
+        "print(source.ask('bob', 'ours.test', time.monotonic() + 20).name)\n"
+    )
+    with run_apart(code, f"hash:{tmp_path}/table", config) as asker:
+        assert asker.communicate(timeout=60)[0] == "MISSING\n"
 
 
 def test_a_large_table_is_not_read_to_see_that_it_is_not_empty(config: str, tmp_path: Path) -> None:

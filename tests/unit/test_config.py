@@ -9,6 +9,7 @@ from backstop import config
 from backstop.batv import TagForm
 from backstop.config import Config, ConfigurationError, Layer
 from backstop.settings import Action, Limit
+from tests.harness.servers import need
 
 KEYS = """\
 [memory]
@@ -179,6 +180,16 @@ def test_a_recipient_file_behind_a_closed_door_is_a_warning(tmp_path, keys):
     (warning,) = warned(tmp_path, keys, QUIET + f'recipients = ["file:{door}/list"]\n')
     door.chmod(0o700)
     assert f"the file {door}/list is out of this user's reach" in warning
+
+
+def test_a_table_of_which_nothing_shows_that_it_is_empty_is_a_warning(tmp_path, keys):
+    need("postmap")
+    sources = '["postfix:hash:/seen", "postfix:mysql:/etc/users.cf"]'
+    (warning,) = warned(tmp_path, keys, QUIET + f"recipients = {sources}\n")
+    assert warning.endswith(
+        "recipients: nothing would show that postfix:mysql:/etc/users.cf is empty, and all its recipients"
+        " would be refused; ldap:NAME and sql:NAME see it"
+    )
 
 
 def test_a_password_in_a_file_that_everybody_reads_is_a_warning_without_it(tmp_path, keys):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from backstop.adapters import password_file
+from backstop.adapters import password_file, postfix_table
 from backstop.adapters.ldap_directory import LdapOptions, Scope, escaped, read_ldap
 from backstop.adapters.postfix_keys import Keys
 from backstop.adapters.sql_database import read_sql
@@ -198,6 +198,11 @@ def test_a_password_that_is_no_file_is_refused(tmp_path, gone):
     ("local", "addresses", "locals_"),
     [
         ("alice", ("alice@ours.test",), ("alice",)),
+        ("a.b", ("a.b@ours.test",), ("a.b",)),
+        ("john..doe", ('"john..doe"@ours.test', "john..doe@ours.test"), ('"john..doe"', "john..doe")),
+        (".john", ('".john"@ours.test', ".john@ours.test"), ('".john"', ".john")),
+        ("john.", ('"john."@ours.test', "john.@ours.test"), ('"john."', "john.")),
+        ("m\u00fcller", ("m\u00fcller@ours.test", "mu\u0308ller@ours.test"), ("m\u00fcller", "mu\u0308ller")),
         ("-q", ("-q@ours.test",), ("-q",)),
         ("two words", ('"two words"@ours.test', "two words@ours.test"), ('"two words"', "two words")),
         (" alice", ('" alice"@ours.test',), ('" alice"',)),
@@ -207,7 +212,36 @@ def test_a_password_that_is_no_file_is_refused(tmp_path, gone):
     ],
 )
 def test_what_a_table_is_asked(local, addresses, locals_):
-    assert Keys.of(local, "ours.test") == Keys(addresses, locals_, "@ours.test")
+    assert Keys.of(local, "ours.test") == Keys(addresses, locals_, ("@ours.test",))
+
+
+def test_a_table_may_hold_a_domain_in_its_own_letters():
+    keys = Keys.of("bob", "mail_1.xn--bcher-kva.example")
+    assert keys.judge({"bob@mail_1.b\u00fccher.example"}) is Existence.EXISTS
+    assert keys.judge({"bob@mail_1.bu\u0308cher.example"}) is Existence.EXISTS
+    assert keys.judge({"@mail_1.b\u00fccher.example"}) is Existence.ANYBODY
+    assert keys.judge({"alice@mail_1.b\u00fccher.example"}) is Existence.MISSING
+
+
+def test_a_domain_that_has_no_letters_of_its_own_is_asked_for_as_it_is():
+    assert Keys.of("bob", "xn--a.example").all == ("bob@xn--a.example", "bob", "@xn--a.example")
+
+
+@pytest.mark.parametrize(
+    ("table", "can_be_seen_empty"),
+    [
+        *((f"{kind}:/table", True) for kind in ("hash", "lmdb", "texthash", "pcre", "cidr", "proxy:btree")),
+        ("inline:{ a=b, c=d }", True),
+        ("static:x", True),
+        ("unionmap:{hash:/one, pcre:/two}", True),
+        ("unionmap:{hash:/one,mysql:/two}", False),
+        ("pipemap:{hash:/one,hash:/two}", False),
+        *((f"{kind}:/table", False) for kind in ("mysql", "proxy:pgsql", "ldap", "sqlite", "memcache")),
+        ("tcp:127.0.0.1:1", False),
+    ],
+)
+def test_which_tables_can_be_seen_to_be_empty(table, can_be_seen_empty):
+    assert postfix_table.can_be_seen_empty(table) is can_be_seen_empty
 
 
 @pytest.mark.parametrize(

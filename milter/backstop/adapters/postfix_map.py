@@ -2,19 +2,17 @@
 
 An address goes to postmap on its standard input, never as an argument, where one that begins with `-` would
 be an option. "Not found" and "broken" both end with status 1: what postmap writes on its standard error tells
-them apart. A fatal error makes it sleep for a second first.
+them apart. A fatal error makes it sleep for a second first. It stays in the process group of whoever asks,
+with which it is ended.
 
 postmap runs as the user of the daemon: what it may not read, or reach (`proxy:` wants the group of Postfix's
 queue), is a source that does not answer.
 """
 
-import contextlib
 import importlib.util
 import os
 import re
 import select
-import shutil
-import signal
 import subprocess
 import threading
 import time
@@ -22,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from backstop.adapters import postfix_table
 from backstop.adapters.lmdb_file import LmdbFile
 from backstop.adapters.postfix_keys import KNOWS_NOBODY, Keys
 from backstop.facts import Existence
@@ -29,20 +28,8 @@ from backstop.facts import Existence
 PROCESSES: Final = 4
 """How many postmap processes of one table run at a time, at most."""
 
-PEOPLED_SECONDS: Final = 10.0
-"""For how long it is believed that a table is not empty."""
-
-_POSTMAP: Final = "/usr/sbin/postmap"
-
-# Of these postmap can show what is there, so that an empty one is seen.
-_LISTED = re.compile(r"(?:proxy:)?(?:btree|cdb|dbm|hash|lmdb|sdbm|texthash):[^{]*")
-
-# These match whole addresses only (pcre_table(5), regexp_table(5), tcp_table(5)); what is no whole one may
-# match by chance.
-_WHOLE = re.compile(r"(?:proxy:)?(?:pcre|regexp|tcp):[^{]*")
-
-# Files of rules that postmap cannot show.
-_RULES = re.compile(r"(?:proxy:)?(?:pcre|regexp):(/[^{]*)")
+SETTLED_SECONDS: Final = 2.0
+"""For how long a file of rules has to lie untouched before it is believed that none of them is missing."""
 
 # Said each time, and yet the answer is the one that Postfix gets.
 _HARMLESS = re.compile(
@@ -51,34 +38,28 @@ _HARMLESS = re.compile(
 )
 
 
-def open_table(table: str, config_directory: str = "", path: str = os.defpath) -> "LmdbFile | PostfixMap":
+def open_table(table: str, config_directory: str = "") -> "LmdbFile | PostfixMap":
     """The source for a table as Postfix writes it. LMDB files are read directly where the module lmdb is.
 
-    `path` is where postmap is looked for when it is not at /usr/sbin; `config_directory` where its main.cf
-    is, if that is not what it takes by itself.
+    `config_directory` is where postmap finds main.cf, if that is not what it takes by itself.
     """
     kind, _, name = table.partition(":")
     if kind == "lmdb" and name.startswith("/") and importlib.util.find_spec("lmdb"):
         return LmdbFile(name)
-    return PostfixMap(table, config_directory, path)
+    return PostfixMap(table, config_directory)
 
 
 class PostfixMap:
     """One table, for any number of threads."""
 
-    def __init__(
-        self,
-        table: str,
-        config_directory: str = "",
-        path: str = os.defpath,
-    ) -> None:
+    def __init__(self, table: str, config_directory: str = "") -> None:
         self._table = table
         self._config_directory = config_directory
-        self._path = path
         self.trouble = ""
         """What is wrong, for a person; empty when the last answer was a clear word."""
         self._turns = threading.BoundedSemaphore(PROCESSES)
-        self._peopled_until = 0.0
+        self._peopled: tuple[int, ...] | None = None
+        """The stamp of the table when somebody was in it."""
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:
         """Whether one address exists."""
@@ -92,48 +73,55 @@ class PostfixMap:
         """Nothing is open between two questions."""
 
     def _judge(self, keys: Keys, deadline: float) -> Existence:
-        asked = keys.addresses or (keys.everybody,) if _WHOLE.fullmatch(self._table) else keys.all
-        said = self._run(("-q", "-"), "".join(f"{key}\n" for key in asked), deadline)
+        stamp = postfix_table.stamp(self._table)
+        asked = keys.all
+        if postfix_table.is_for_whole_addresses(self._table):
+            asked = keys.addresses or keys.everybody
+        said = self._run(("-q", "-"), self._table, "".join(f"{key}\n" for key in asked), deadline)
         there = {line.partition("\t")[0] for line in said.output.split("\n")}
         existence = keys.judge(there)
         if existence is Existence.MISSING:
             if said.complaint or said.status not in (0, 1):
                 raise _NoAnswer(said.complaint or f"postmap ended with status {said.status}")
-            self._see_that_it_is_not_empty(deadline)
-        else:
-            self._peopled_until = time.monotonic() + PEOPLED_SECONDS
+            self._see_that_it_is_not_empty(stamp, deadline)
+        self._peopled = stamp
         self.trouble = said.complaint  # who is there is believed in spite of it
         return existence
 
-    def _see_that_it_is_not_empty(self, deadline: float) -> None:
-        if time.monotonic() < self._peopled_until:
+    def _see_that_it_is_not_empty(self, stamp: tuple[int, ...] | None, deadline: float) -> None:
+        """`stamp` was taken before the question: nothing follows from a table that has changed since."""
+        if stamp is not None and stamp == self._peopled:
             return
-        if rules := _RULES.fullmatch(self._table):
-            is_empty, complaint = not _has_rules(Path(rules[1])), ""
-        elif _LISTED.fullmatch(self._table):
-            said = self._run(("-s",), None, deadline)
-            is_empty, complaint = not said.output, said.complaint
-        else:
-            return
-        if is_empty:
-            raise _NoAnswer(complaint or f"{self._table} {KNOWS_NOBODY}")
-        self._peopled_until = time.monotonic() + PEOPLED_SECONDS
+        if not any(self._is_peopled(part, deadline) for part in postfix_table.parts(self._table)):
+            raise _NoAnswer(f"{self._table} {KNOWS_NOBODY}")
+        if stamp != postfix_table.stamp(self._table):
+            raise _NoAnswer(f"{self._table} was changed meanwhile")
 
-    def _run(self, options: tuple[str, ...], asked: str | None, deadline: float) -> "_Said":
+    def _is_peopled(self, table: str, deadline: float) -> bool:
+        """Whether anybody is in a table; of one that does not show it, it is believed."""
+        if (rules := postfix_table.rules(table)) is not None:
+            return _has_rules(rules)
+        if not postfix_table.is_listed(table):
+            return True
+        said = self._run(("-s",), table, None, deadline)
+        if said.complaint:
+            raise _NoAnswer(said.complaint)
+        return bool(said.output)
+
+    def _run(self, options: tuple[str, ...], table: str, asked: str | None, deadline: float) -> "_Said":
         """Run postmap; with nothing to ask, only until it has said something."""
         if not self._turns.acquire(timeout=max(0.0, deadline - time.monotonic())):
             raise _NoAnswer("no answer in time")
         try:
-            return _run(self._command(options), self._path, asked, deadline)
+            return _run([*self._command(), *options, "--", table], asked, deadline)
         finally:
             self._turns.release()
 
-    def _command(self, options: tuple[str, ...]) -> list[str]:
-        program = _POSTMAP if os.access(_POSTMAP, os.X_OK) else shutil.which("postmap", path=self._path)
+    def _command(self) -> list[str]:
+        program = postfix_table.postmap()
         if program is None:
             raise _NoAnswer("postmap is not installed")
-        config = ("-c", self._config_directory) if self._config_directory else ()
-        return [program, *config, *options, "--", self._table]
+        return [program, "-c", self._config_directory] if self._config_directory else [program]
 
 
 class _NoAnswer(Exception):
@@ -147,15 +135,14 @@ class _Said:
     status: int
 
 
-def _run(command: list[str], path: str, asked: str | None, deadline: float) -> _Said:
+def _run(command: list[str], asked: str | None, deadline: float) -> _Said:
     try:
         process = subprocess.Popen(  # noqa: S603 - a program by its path, its words are the administrator's
             command,
             stdin=subprocess.PIPE if asked is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={"PATH": path, "LC_ALL": "C"},
-            start_new_session=True,
+            env={"PATH": os.defpath, "LC_ALL": "C"},
         )
     except OSError as error:
         raise _NoAnswer(f"{command[0]}: {error.strerror}") from None
@@ -168,14 +155,16 @@ def _run(command: list[str], path: str, asked: str | None, deadline: float) -> _
         except subprocess.TimeoutExpired:
             raise _NoAnswer("no answer in time") from None
         finally:
-            _kill(process)
+            process.kill()
 
 
 def _first_words(process: subprocess.Popen[bytes], deadline: float) -> _Said:
     """As much as comes first, or the complaint; a large table is not read to its end."""
     assert process.stdout is not None
     assert process.stderr is not None
-    if not select.select((process.stdout,), (), (), _left(deadline))[0]:
+    said = select.poll()  # select() knows no descriptor above 1023
+    said.register(process.stdout, select.POLLIN)
+    if not said.poll(_left(deadline) * 1000):
         raise _NoAnswer("no answer in time")
     if output := os.read(process.stdout.fileno(), 4096):
         return _Said(output.decode(errors="replace"), "", 0)
@@ -185,6 +174,8 @@ def _first_words(process: subprocess.Popen[bytes], deadline: float) -> _Said:
 def _has_rules(path: Path) -> bool:
     try:
         with path.open(errors="replace") as lines:
+            if 0 <= time.time() - os.fstat(lines.fileno()).st_mtime < SETTLED_SECONDS:
+                raise _NoAnswer(f"{path} is being written, or was a moment ago")
             return any(line.strip() and not line.startswith("#") for line in lines)
     except OSError as error:
         raise _NoAnswer(f"{path}: {error.strerror}") from None
@@ -192,13 +183,6 @@ def _has_rules(path: Path) -> bool:
 
 def _left(deadline: float) -> float:
     return max(0.0, deadline - time.monotonic())
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """With what it has started; its group is there for as long as nobody has waited for it."""
-    if process.returncode is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _complaint(octets: bytes) -> str:

@@ -1,13 +1,12 @@
 """How the configuration file says that slow recipient sources are asked, and what they lack to be asked."""
 
 import importlib.util
-import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from backstop.adapters.callahead_target import parse_target, path_of
+from backstop.adapters.postfix_table import postmap
 from backstop.adapters.slow_sources import SlowOptions
 from backstop.address import parse
 from backstop.settings import SourceKind, SourceName, parse_duration
@@ -18,7 +17,6 @@ MAX_QUESTIONS: Final = 10_000
 
 _HELO = re.compile(r"[0-9A-Za-z_.-]{1,253}|\[[0-9A-Za-z.:]{1,60}\]")
 _TABLE = re.compile(r"[\w-]+", re.ASCII)
-_POSTMAP: Final = "/usr/sbin/postmap"
 
 _DEBIAN: Final = {
     "MySQLdb": "python3-mysqldb",
@@ -104,7 +102,7 @@ def lack(name: SourceName, options: SlowOptions) -> str:
                 return str(fault)
         case SourceKind.POSTFIX:
             is_read_directly = name.argument.startswith("lmdb:/") and _has("lmdb")
-            if not is_read_directly and not os.access(_POSTMAP, os.X_OK) and not shutil.which("postmap"):
+            if not is_read_directly and postmap() is None:
                 return "postmap is not installed, which reads the tables of Postfix"
         case SourceKind.LDAP if name.argument in options.ldap and not _has("ldap"):
             return "python-ldap is not installed; Debian has it as python3-ldap, pip as backstop-milter[ldap]"

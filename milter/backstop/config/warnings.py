@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from backstop import grace
+from backstop.adapters.postfix_table import can_be_seen_empty
 from backstop.adapters.redis_place import parse_place
 from backstop.batv import DAY, day_of
 from backstop.config.model import Config
@@ -38,6 +39,7 @@ def warnings(config: Config, file: TomlFile, now: float) -> tuple[str, ...]:
         *(line(f"domains: {text}", "domains") for text in _unsigned(config)),
         *(line(f"domains: {text}", "domains") for text in _graced(config, now)),
         *(line(f"recipients: {text}", "domains") for text in _missing_files(config)),
+        *(line(f"recipients: {text}", "domains") for text in _unseen_tables(config)),
     )
 
 
@@ -96,11 +98,24 @@ def _graced(config: Config, now: float) -> Iterator[str]:
 
 
 def _missing_files(config: Config) -> Iterator[str]:
-    every = [config.defaults, *(config.settings_for(domain) for domain in config.domains)]
-    paths = {source.argument for one in every for source in one.recipients if source.kind is SourceKind.FILE}
-    for path in sorted(paths):
+    for path in _sources(config, SourceKind.FILE):
         if fault := _unfit(Path(path), os.path.isfile, os.R_OK):
             yield f"the file {path} {fault}; until then its domain's recipients are unknown"
+
+
+def _unseen_tables(config: Config) -> Iterator[str]:
+    for table in _sources(config, SourceKind.POSTFIX):
+        if not can_be_seen_empty(table):
+            yield (
+                f"nothing would show that postfix:{table} is empty, and all its recipients would be refused;"
+                " ldap:NAME and sql:NAME see it"
+            )
+
+
+def _sources(config: Config, kind: SourceKind) -> list[str]:
+    """What the sources of one kind name."""
+    every = [config.defaults, *(config.settings_for(domain) for domain in config.domains)]
+    return sorted({source.argument for one in every for source in one.recipients if source.kind is kind})
 
 
 def _unfit(path: Path, is_one: Callable[[Path], bool], right: int) -> str:
