@@ -247,6 +247,35 @@ def test_a_directory_that_goes_away_between_two_unknown_users_makes_nobody_unkno
         assert [ask(source, local) for local in ("eve", "joe")] == [Existence.UNKNOWN] * 2
 
 
+def test_a_postmaster_apart_from_the_directory_does_not_stand_for_it_while_users_are_known(clock):
+    """Once one user was refused, postmaster stood for all, and when the doubt ended nobody existed."""
+    people = [f"u{number}@{DOMAIN}" for number in range(4)]
+    is_away = []
+
+    def answer(address: str):
+        return TAKEN if address.startswith("postmaster@") or (address in people and not is_away) else NOBODY
+
+    with CallaheadTarget(answer) as target:
+        source = asker(target, clock)
+        assert [ask(source, each.partition("@")[0]) for each in people] == [Existence.EXISTS] * 4
+        is_away.append(True)
+        for number in range(4):
+            assert ask(source, f"other{number}") is Existence.UNKNOWN
+            clock.now += DOUBTED_SECONDS
+        assert f"postmaster@{DOMAIN}" not in target.recipients
+        is_away.clear()
+        assert ask(source, "nobody") is Existence.MISSING
+
+
+def test_a_user_who_does_not_exist_any_more_is_not_tried_for_others(clock):
+    both, ann = users(f"ann@{DOMAIN}", f"bob@{DOMAIN}"), users(f"ann@{DOMAIN}")
+    with CallaheadTarget(in_turn(both, both, both, ann)) as target:
+        source = asker(target, clock)
+        assert [ask(source, local) for local in ("ann", "bob")] == [Existence.EXISTS] * 2
+        clock.now += DAY + 1
+        assert [ask(source, local) for local in ("bob", "eve")] == [Existence.MISSING] * 2
+
+
 def test_a_postmaster_who_is_taken_does_not_end_the_doubt(clock):
     """He may well be an alias of the host, while the directory is still away."""
     away = users(others=NOBODY)

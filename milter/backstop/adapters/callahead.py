@@ -272,9 +272,10 @@ class Callahead:
         if of_control not in (Meaning.TAKEN, Meaning.FULL):
             if of_control is not Meaning.TEMPORARY:
                 with self._lock:
-                    domain.doubt(now)
+                    domain.doubt(control, now)
             return self._unknown(f"{reply.shown}; but it says the same of {control}, or nothing")
         with self._lock:
+            domain.forget(local)
             domain.settle(Takes.SOME, now + self._options.anybody_seconds)
         return Found(Existence.MISSING, reply.shown, self._options.missing_seconds)
 

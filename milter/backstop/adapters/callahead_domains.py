@@ -17,6 +17,9 @@ DOUBTED_SECONDS: Final = 300.0
 POSTMASTER: Final = "postmaster"
 """Exists in every domain: RFC 5321, section 4.5.1."""
 
+MAX_WITNESSES: Final = 8
+"""Recipients of a domain that are remembered to try refusals by: one may be deleted, not all at once."""
+
 _CONSONANTS = "bdfghklmnprstvz"
 _VOWELS = "aeiou"
 
@@ -34,7 +37,7 @@ class Takes(Enum):
 class Domain:
     """The next hop's word about one domain; times are by the clock of the caller."""
 
-    __slots__ = ("_doubted_until", "_takes", "_takes_until", "stranger", "witness")
+    __slots__ = ("_doubted_until", "_takes", "_takes_until", "_witnesses", "stranger")
 
     def __init__(self) -> None:
         self._takes = Takes.UNTRIED
@@ -44,8 +47,8 @@ class Domain:
         """The local part that is tried to see whether anybody is taken; the same until it is decided, as it
         may be greylisted the first time."""
 
-        self.witness = ""
-        """A local part that was accepted when others were not; empty while none is known."""
+        self._witnesses: list[str] = []
+        """Local parts that were accepted when others were not, the latest last."""
 
     def takes(self, now: float) -> Takes:
         """Whom it takes, as far as that is known."""
@@ -66,11 +69,14 @@ class Domain:
         """This one was accepted, and others were not: refusals mean something."""
         # Not so postmaster, who may well be taken while the directory is away.
         if local.lower() != POSTMASTER:
-            self.witness, self._doubted_until = local, float("-inf")
+            self.forget(local)
+            self._witnesses = [*self._witnesses, local][-MAX_WITNESSES:]
+            self._doubted_until = float("-inf")
 
-    def doubt(self, now: float) -> None:
-        """Somebody was refused who should exist: refusals mean nothing for a while."""
-        self.witness, self._doubted_until = "", now + DOUBTED_SECONDS
+    def doubt(self, control: str, now: float) -> None:
+        """This one was refused, who should exist: refusals mean nothing for a while."""
+        self.forget(control)
+        self._doubted_until = now + DOUBTED_SECONDS
 
     def is_doubted(self, now: float) -> bool:
         """Whether a refusal means nothing, whoever else is tried."""
@@ -78,9 +84,15 @@ class Domain:
 
     def control(self, local: str) -> str:
         """Who should exist beside this one; empty where nobody is known."""
-        if self.witness and self.witness.lower() != local.lower():
-            return self.witness
+        others = [each for each in self._witnesses if each.lower() != local.lower()]
+        if others:
+            return others[-1]
         return "" if local.lower() == POSTMASTER else POSTMASTER
+
+    def forget(self, local: str) -> None:
+        """This one is no more."""
+        if local in self._witnesses:
+            self._witnesses.remove(local)
 
 
 class Domains:
