@@ -297,6 +297,7 @@ def test_a_recipient_is_asked_of_every_source_in_order(backstop):
     assert "in the end: unknown; source_down says tempfail" in found
     backstop("recipient", "add", "anna@example.org")
     (backstop.path.parent / "list").write_text("bert\n")
+    os.utime(backstop.path.parent / "list", (0, 0))
     found = backstop.json("recipient", "test", "anna+x@example.org")
     assert found["tried"] == ["anna+x", "anna"]
     assert [source["answer"] for source in found["sources"]] == ["exists", "missing"]

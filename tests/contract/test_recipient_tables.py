@@ -49,6 +49,7 @@ def test_local_parts_whole_domains_and_quotes(config: str, tmp_path: Path, kind:
     )
     if kind == "texthash":
         path.write_text("".join(f"{line}\n" for line in lines))
+        os.utime(path, (0, 0))
     else:
         build(config, "lmdb" if kind == "direct" else kind, path, *lines)
     source = LmdbFile(str(path)) if kind == "direct" else PostfixMap(f"{kind}:{path}", config)
@@ -94,13 +95,18 @@ def test_rules_without_a_rule_know_nobody(config: str, tmp_path: Path, content: 
     assert source.trouble == (f"regexp:{rules} is empty, so it is not believed that somebody does not exist")
 
 
-def test_rules_that_are_being_written_call_nobody_missing(config: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "line"), [("pcre", "/^alice@/ x\n"), ("texthash", "alice x\n"), ("unionmap", "alice x\n")]
+)
+def test_from_a_text_that_is_being_written_nobody_is_missing(
+    config: str, tmp_path: Path, kind: str, line: str
+) -> None:
     rules = tmp_path / "rules"
-    rules.write_text("/^alice@/ x\n")
-    source = PostfixMap(f"pcre:{rules}", config)
-    assert ask(source, "alice@ours.test") is Existence.EXISTS
+    rules.write_text(line)
+    source = PostfixMap(f"unionmap:{{texthash:{rules}}}" if kind == "unionmap" else f"{kind}:{rules}", config)
     assert ask(source, "bob@ours.test") is Existence.UNKNOWN
     assert "is being written" in source.trouble
+    assert ask(source, "alice@ours.test") is Existence.EXISTS
     os.utime(rules, (0, 0))
     assert ask(source, "bob@ours.test") is Existence.MISSING
 

@@ -29,7 +29,7 @@ PROCESSES: Final = 4
 """How many postmap processes of one table run at a time, at most."""
 
 SETTLED_SECONDS: Final = 2.0
-"""For how long a file of rules has to lie untouched before it is believed that none of them is missing."""
+"""For how long a file that postmap reads as it stands lies untouched before anybody is missing from it."""
 
 # Said each time, and yet the answer is the one that Postfix gets.
 _HARMLESS = re.compile(
@@ -74,6 +74,7 @@ class PostfixMap:
 
     def _judge(self, keys: Keys, deadline: float) -> Existence:
         stamp = postfix_table.stamp(self._table)
+        fresh = next(filter(_is_fresh, postfix_table.texts(self._table)), None)
         asked = keys.all
         if postfix_table.is_for_whole_addresses(self._table):
             asked = keys.addresses or keys.everybody
@@ -83,6 +84,8 @@ class PostfixMap:
         if existence is Existence.MISSING:
             if said.complaint or said.status not in (0, 1):
                 raise _NoAnswer(said.complaint or f"postmap ended with status {said.status}")
+            if fresh is not None:
+                raise _NoAnswer(f"{fresh} is being written, or was a moment ago")
             self._see_that_it_is_not_empty(stamp, deadline)
         self._peopled = stamp
         self.trouble = said.complaint  # who is there is believed in spite of it
@@ -171,11 +174,16 @@ def _first_words(process: subprocess.Popen[bytes], deadline: float) -> _Said:
     return _Said("", _complaint(process.communicate(timeout=_left(deadline))[1]), process.returncode)
 
 
+def _is_fresh(path: Path) -> bool:
+    try:
+        return 0 <= time.time() - path.stat().st_mtime < SETTLED_SECONDS
+    except OSError:
+        return False
+
+
 def _has_rules(path: Path) -> bool:
     try:
         with path.open(errors="replace") as lines:
-            if 0 <= time.time() - os.fstat(lines.fileno()).st_mtime < SETTLED_SECONDS:
-                raise _NoAnswer(f"{path} is being written, or was a moment ago")
             return any(line.strip() and not line.startswith("#") for line in lines)
     except OSError as error:
         raise _NoAnswer(f"{path}: {error.strerror}") from None

@@ -19,8 +19,8 @@ _ENDINGS: Final = {"btree": ".db", "cdb": ".cdb", "hash": ".db", "lmdb": ".lmdb"
 # match by chance.
 _WHOLE = re.compile(_PROXIED + r"(?:pcre|regexp|tcp):[^{]*")
 
-# Files of rules, which postmap cannot show.
-_RULES = re.compile(_PROXIED + r"(?:cidr|pcre|regexp):(/[^{]*)")
+# Files that postmap reads as they stand; of rules it cannot show any.
+_TEXT = re.compile(_PROXIED + r"(cidr|pcre|regexp|texthash):(/[^{]*)")
 
 # These stand in the configuration itself.
 _WRITTEN_OUT = re.compile(r"(?:inline|static):.*", re.DOTALL)
@@ -51,8 +51,13 @@ def is_listed(table: str) -> bool:
 
 def rules(table: str) -> Path | None:
     """The file of a table that consists of rules; None for all others."""
-    match = _RULES.fullmatch(table)
-    return Path(match[1]) if match else None
+    match = _TEXT.fullmatch(table)
+    return Path(match[2]) if match and match[1] != "texthash" else None
+
+
+def texts(table: str) -> tuple[Path, ...]:
+    """The files that postmap reads as they stand, half written too."""
+    return tuple(Path(match[2]) for match in map(_TEXT.fullmatch, parts(table)) if match)
 
 
 def stamp(table: str) -> tuple[int, ...] | None:
