@@ -83,7 +83,7 @@ def test_an_answer_is_the_same_when_it_is_remembered(clock):
 
 
 @pytest.mark.parametrize(
-    ("local", "seconds"), [("ann", Options().exists_seconds), ("bob", Options().missing_seconds)]
+    ("local", "seconds"), [("ann", Options().exists_seconds), ("bob", Options().unwitnessed_seconds)]
 )
 def test_an_answer_is_remembered_for_its_time(clock, local, seconds):
     with CallaheadTarget(users(f"ann@{DOMAIN}")) as target:
@@ -95,6 +95,19 @@ def test_an_answer_is_remembered_for_its_time(clock, local, seconds):
         clock.now += 2
         assert ask(source, local) is first
         assert target.connections == 2
+
+
+def test_a_refusal_beside_somebody_who_was_taken_before_is_remembered_longer(clock):
+    seconds = Options().missing_seconds
+    with CallaheadTarget(users(f"ann@{DOMAIN}")) as target:
+        source = asker(target, clock)
+        assert [ask(source, each) for each in ("ann", "bob")] == [Existence.EXISTS, Existence.MISSING]
+        clock.now += seconds - 1
+        assert ask(source, "bob") is Existence.MISSING
+        assert target.connections == 2
+        clock.now += 2
+        assert ask(source, "bob") is Existence.MISSING
+        assert target.connections == 3
 
 
 def test_that_somebody_is_unknown_is_forgotten_sooner_than_that_somebody_exists():

@@ -277,7 +277,9 @@ class Callahead:
         with self._lock:
             domain.forget(local)
             domain.settle(Takes.SOME, now + self._options.anybody_seconds)
-        return Found(Existence.MISSING, reply.shown, self._options.missing_seconds)
+        options = self._options
+        seconds = options.unwitnessed_seconds if control == POSTMASTER else options.missing_seconds
+        return Found(Existence.MISSING, reply.shown, seconds)
 
     def _meaning_of(self, session: Session, local: str, name: str) -> Meaning:
         """What it says of another recipient; whoever asks us for it meanwhile brings our question back."""

@@ -44,9 +44,10 @@ class Options:
     `connections` are open at a time, and at most `questions` go out a minute.
 
     A recipient that exists is believed for `exists_seconds` and, while the next hop says nothing better, for
-    `stale_seconds`; one that does not for `missing_seconds`. After a temporary answer it is asked again when
-    `temporary_seconds` have passed; whether it takes every recipient of a domain, once in `anybody_seconds`.
-    `cache_entries` answers are kept; those not used for longest go.
+    `stale_seconds`; one that does not for `missing_seconds`, or for `unwitnessed_seconds` where only
+    postmaster was accepted beside it, who may not be in the next hop's directory. After a temporary answer it
+    is asked again when `temporary_seconds` have passed; whether it takes every recipient of a domain, once in
+    `anybody_seconds`. `cache_entries` answers are kept; those not used for longest go.
     """
 
     sender: str = ""
@@ -57,6 +58,7 @@ class Options:
     exists_seconds: float = 86_400.0
     stale_seconds: float = 7 * 86_400.0
     missing_seconds: float = 7_200.0
+    unwitnessed_seconds: float = 300.0
     temporary_seconds: float = 50.0  # with what those who ask keep themselves, never more than a minute
     anybody_seconds: float = 3_600.0
     cache_entries: int = 100_000
