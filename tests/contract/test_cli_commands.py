@@ -12,7 +12,7 @@ import pytest
 
 from backstop.cli import main
 from backstop.session import MARK
-from tests.harness.servers import backstop_environment, need, run_backstop, wait_for
+from tests.harness.servers import backstop_environment, need, run_backstop
 
 DAY = datetime.now(UTC).date()
 
@@ -752,8 +752,10 @@ def test_explain_of_any_octets(backstop, tmp_path, octets):
 
 def test_tail_goes_on_when_the_store_comes_back(backstop, redis_server):
     backstop.write(redis_server.url)
-    with start(backstop, "tail", "-f", "-n", "0") as follower:
-        wait_for(lambda: redis_server.client().info("clients")["connected_clients"] > 1, 10, "the follower")
+    with redis_server.client() as client:
+        client.xadd("backstop:events", {"queue_id": "OLD"})
+    with start(backstop, "tail", "-f", "-n", "1") as follower:
+        assert "queue_id=OLD" in follower.stdout.readline()
         redis_server.kill()
         assert "trying again" in follower.stderr.readline()
         redis_server.start()

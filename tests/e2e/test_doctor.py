@@ -36,9 +36,9 @@ class Examined(MailHost):
     def with_main(self, *assignments: str) -> Iterator[None]:
         """Another main.cf for a while."""
         before = (self.postfix.etc / "main.cf").read_text()
-        self.postfix.edit(*assignments)
-        self.postfix.restart()
         try:
+            self.postfix.edit(*assignments)
+            self.postfix.restart()
             yield
         finally:
             (self.postfix.etc / "main.cf").write_text(before)

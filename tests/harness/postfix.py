@@ -173,6 +173,9 @@ class PrivatePostfix:
             self._master.kill()
             self._master.wait()
         self._master = None
+        # Its children have the sockets too, and end a moment later: a new one must not come before.
+        with contextlib.suppress(TimeoutError):
+            wait_for(self._is_gone, 10, "the children of Postfix to end")
 
     def reload(self) -> None:
         """Read the configuration again; what is being served is not cut."""
@@ -276,6 +279,8 @@ class PrivatePostfix:
 
     def forget(self) -> None:
         """Empty queue and mailboxes, for the next test on the same instance. The log goes on."""
+        with contextlib.suppress(TimeoutError):
+            wait_for(self._is_idle, 5, "mail on its way")  # else it may arrive in the next test
         self.command("postsuper", "-d", "ALL")
         for folder in self.mail.glob("*/*/new"):
             for file in folder.iterdir():
@@ -433,6 +438,24 @@ class PrivatePostfix:
             "scache unix - - n - 1 scache",
             "postlog unix-dgram n - n - 1 postlogd",
         ]
+
+    def _is_gone(self) -> bool:
+        for port in (
+            self.ports.outside,
+            self.ports.submission,
+            self.ports.reinjection,
+            self.ports.unfiltered,
+        ):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    probe.bind(("127.0.0.1", port))
+                except OSError:
+                    return False
+        return True
+
+    def _is_idle(self) -> bool:
+        return not any(any((self.spool / name).iterdir()) for name in ("maildrop", "incoming", "active"))
 
     def _greets(self) -> bool:
         assert self._master is not None
