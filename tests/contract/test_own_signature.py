@@ -154,7 +154,7 @@ class TestProof:
             [("z", "From:user@example.com|Subject:A=20=20letter")],
             [("unknown", "text")],
         ],
-        ids=str,
+        ids=lambda tags: tags[0][0],
     )
     def test_tags_that_do_not_matter(self, own, key, tags) -> None:
         assert result(own, header(sign(key, tags=tags))) is PASS
