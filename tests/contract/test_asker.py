@@ -1,7 +1,5 @@
 """Questions to slow sources through a real asker process: its answers, and what happens without them."""
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +12,7 @@ from backstop.adapters.asker_client import MAX_IDLE, AskedSource, AskerClient, Q
 from backstop.facts import Existence
 from backstop.settings import parse_source
 from tests.harness.asker_process import AskerProcess
+from tests.harness.frozen import frozen
 from tests.harness.waiting import wait_for
 
 PATIENCE = 5.0
@@ -153,11 +152,10 @@ class TestFalls:
         assert ask(asker, "late", "alice") is Existence.EXISTS
 
     def test_a_frozen_asker_is_unknown_in_time(self, asker: AskerProcess) -> None:
-        os.kill(asker.pid, signal.SIGSTOP)
-        began = time.monotonic()
-        assert ask(asker, "people", "alice", seconds=0.5) is None
-        assert time.monotonic() - began < 1
-        os.kill(asker.pid, signal.SIGCONT)
+        with frozen(asker.pid):
+            began = time.monotonic()
+            assert ask(asker, "people", "alice", seconds=0.5) is None
+            assert time.monotonic() - began < 1
         assert ask(asker, "late", "alice") is Existence.EXISTS
 
     def test_a_door_that_is_full_is_unknown_at_once(self) -> None:

@@ -1,7 +1,6 @@
 """The parent's care for its askers, at points in time that a test chooses."""
 
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from backstop.daemon.askers import BETWEEN_KNOCKS, SILENCE, Askers
 from backstop.daemon.console import Console
 from backstop.facts import Existence
 from backstop.settings import SourceName, parse_source
+from tests.harness.frozen import freeze, frozen
 from tests.harness.waiting import wait_for
 
 # Other tests of this process may have left threads; the child uses none of theirs.
@@ -107,7 +107,7 @@ def _has_word(visit: socket.socket) -> bool:
 def test_one_that_is_silent_is_put_down_and_replaced(parent: Parent) -> None:
     assert ask(parent) is Existence.MISSING
     first = parent.pid
-    os.kill(first, signal.SIGSTOP)
+    freeze(first)
     for seconds in (BETWEEN_KNOCKS + 1, SILENCE - 1):
         parent.at(seconds)
         assert parent.pid == first
@@ -122,15 +122,14 @@ def test_one_that_is_silent_is_put_down_and_replaced(parent: Parent) -> None:
 
 def test_the_next_point_in_time_lies_ahead(parent: Parent) -> None:
     """Else the parent's loop would never rest."""
-    os.kill(parent.pid, signal.SIGSTOP)
-    while visitor := knock(parent.plan.outer):
-        visitor.close()
-    for seconds in range(0, int(SILENCE), 3):
-        parent.at(seconds)
-        due = parent.askers.due
-        assert due is not None
-        assert due > parent.began + seconds
-    os.kill(parent.pid, signal.SIGCONT)
+    with frozen(parent.pid):
+        while visitor := knock(parent.plan.outer):
+            visitor.close()
+        for seconds in range(0, int(SILENCE), 3):
+            parent.at(seconds)
+            due = parent.askers.due
+            assert due is not None
+            assert due > parent.began + seconds
 
 
 def test_it_comes_to_its_end_when_nobody_is_left(parent: Parent) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from backstop.batv import KeyRing
+from tests.harness.frozen import frozen
 from tests.harness.ledger import Ledger
 from tests.harness.load import Load
 from tests.harness.mail_host import MailHost
@@ -196,12 +197,8 @@ class TestLong:
     def test_the_daemon_frozen_for_ten_seconds(self, host: MailHost) -> None:
         with load(host, 59) as traffic:
             traffic.go_on(3)
-            everybody = [*host.daemon.workers(), host.daemon.pid]
-            for pid in everybody:
-                os.kill(pid, signal.SIGSTOP)
-            traffic.go_on(10)
-            for pid in everybody:
-                os.kill(pid, signal.SIGCONT)
+            with frozen(*host.daemon.workers(), host.daemon.pid):
+                traffic.go_on(10)
             over = time.monotonic()
             traffic.go_on(6)
         settle(host, traffic.ledger, over, calm=1)

@@ -12,6 +12,7 @@ from typing import Self
 
 import redis
 
+from tests.harness.frozen import freeze, thaw
 from tests.harness.waiting import wait_for
 
 PROGRAMS = ("redis-server", "valkey-server")
@@ -131,11 +132,13 @@ class RedisServer:
 
     def freeze(self) -> None:
         """Let it hang: connections are still taken by the kernel, nothing is answered."""
-        self._signal(signal.SIGSTOP)
+        assert self._process is not None, "the server was not started"
+        freeze(self._process.pid)
 
     def thaw(self) -> None:
         """End `freeze`."""
-        self._signal(signal.SIGCONT)
+        assert self._process is not None, "the server was not started"
+        thaw(self._process.pid)
 
     def close(self) -> None:
         """Stop it for good."""

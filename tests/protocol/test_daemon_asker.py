@@ -15,6 +15,7 @@ import pytest
 from tests.harness.callahead_target import HANG, CallaheadTarget
 from tests.harness.daemon import BACKSTOP, Daemon, alive, children
 from tests.harness.fake_mta import Message, Session
+from tests.harness.frozen import freeze, frozen
 from tests.harness.waiting import wait_for
 from tests.protocol.conftest import KEY_FILE
 
@@ -162,14 +163,13 @@ class TestFalls:
 
     def test_frozen_it_is_unknown_in_time_and_knows_again(self, asking: AskingDaemon) -> None:
         asker = asking.asker()
-        os.kill(asker, signal.SIGSTOP)
-        began = time.monotonic()
-        assert asking.verdict("nosuch@example.com") == LATER
-        assert 5 < time.monotonic() - began < IN_TIME
-        assert asking.verdict("nosuch@plain.example") == ""
-        said = "recipient source sql:people: nobody answered in time"
-        wait_for(lambda: said in asking.log_text(), 5, "a word of it in the log")
-        os.kill(asker, signal.SIGCONT)
+        with frozen(asker):
+            began = time.monotonic()
+            assert asking.verdict("nosuch@example.com") == LATER
+            assert 5 < time.monotonic() - began < IN_TIME
+            assert asking.verdict("nosuch@plain.example") == ""
+            said = "recipient source sql:people: nobody answered in time"
+            wait_for(lambda: said in asking.log_text(), 5, "a word of it in the log")
         judges(asking)
         assert asking.asker() == asker
 
@@ -183,7 +183,7 @@ class TestFalls:
 
     def test_a_frozen_one_does_not_hold_up_a_stop(self, asking: AskingDaemon) -> None:
         asker = asking.asker()
-        os.kill(asker, signal.SIGSTOP)
+        freeze(asker)
         assert asking.stop()[1] < 3
         wait_for(lambda: not alive(asker), 2, "the end of the asker")
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.harness.daemon import Daemon, alive
 from tests.harness.fake_mta import Hangup, HeaderAdded, Message, Session
+from tests.harness.frozen import frozen
 from tests.harness.waiting import wait_for
 
 GOOD = Message("<a@remote.example>", ("<user@example.com>",))
@@ -136,12 +137,8 @@ def test_a_frozen_daemon_goes_on_where_it_stood(stand_in: Daemon) -> None:
     stand_in.start()
     everybody = [*stand_in.workers(), stand_in.pid]
     with stand_in.session() as session:
-        for pid in everybody:
-            os.kill(pid, signal.SIGSTOP)
-        with pytest.raises(Hangup):
+        with frozen(*everybody), pytest.raises(Hangup):
             stand_in.session(timeout=0.5)
-        for pid in everybody:
-            os.kill(pid, signal.SIGCONT)
         assert session.send(GOOD).accepted
     with stand_in.session() as session:
         assert session.send(GOOD).accepted
@@ -168,14 +165,11 @@ def test_the_watchdog_is_fed_by_what_the_socket_answers(period: int) -> None:
         wait_for(lambda: daemon.count("WATCHDOG=1") >= 4, 5, "the watchdog's food")
         stamps = [when for when, line in daemon.notes if line == "WATCHDOG=1"]
         assert max(later - earlier for earlier, later in pairwise(stamps)) < period / 1e6
-        for pid in daemon.workers():
-            os.kill(pid, signal.SIGSTOP)
-        wait_for(lambda: "selftest_fails" in daemon.log_text(), 6, "the failed self-test")
-        fed = daemon.count("WATCHDOG=1")
-        time.sleep(1)
-        assert daemon.count("WATCHDOG=1") == fed
-        for pid in daemon.workers():
-            os.kill(pid, signal.SIGCONT)
+        with frozen(*daemon.workers()):
+            wait_for(lambda: "selftest_fails" in daemon.log_text(), 6, "the failed self-test")
+            fed = daemon.count("WATCHDOG=1")
+            time.sleep(1)
+            assert daemon.count("WATCHDOG=1") == fed
         wait_for(lambda: daemon.count("WATCHDOG=1") > fed, 6, "the watchdog's food")
         assert "selftest_answers_again" in daemon.log_text()
 

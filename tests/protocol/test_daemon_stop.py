@@ -1,6 +1,5 @@
 """How the daemon ends: open sessions may finish for some seconds, and nothing is left behind."""
 
-import os
 import signal
 import threading
 import time
@@ -9,6 +8,7 @@ import pytest
 
 from tests.harness.daemon import Daemon, alive
 from tests.harness.fake_mta import Hangup, Message, Session, Verdict
+from tests.harness.frozen import freeze
 from tests.harness.waiting import wait_for
 
 GOOD = Message("<a@remote.example>", ("<user@example.com>",))
@@ -116,8 +116,7 @@ def test_a_second_signal_changes_nothing(stand_in: Daemon) -> None:
 def test_a_frozen_worker_does_not_hold_up_the_end(stand_in: Daemon) -> None:
     stand_in.start()
     workers = stand_in.workers()
-    for pid in workers:
-        os.kill(pid, signal.SIGSTOP)
+    freeze(*workers)
     status, seconds = stand_in.stop()
     assert (status, seconds < 5) == (0, True)
     assert not [pid for pid in workers if alive(pid)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.harness.frozen import frozen
 from tests.harness.ledger import ENFORCED, Kind, Ledger
 from tests.harness.milter_host import REJECTING, MilterHost
 from tests.harness.redis_server import RedisServer
@@ -165,12 +166,8 @@ def test_frozen_under_load(host: MilterHost) -> None:
     host.start()
     with host.load(6, rate=60) as load:
         load.go_on_for(30)
-        everybody = [*host.daemon.workers(), host.daemon.pid]
-        for pid in everybody:
-            os.kill(pid, signal.SIGSTOP)
-        load.go_on(2)
-        for pid in everybody:
-            os.kill(pid, signal.SIGCONT)
+        with frozen(*host.daemon.workers(), host.daemon.pid):
+            load.go_on(2)
         over = time.monotonic()
         load.go_on(2)
     assert load.ledger.violations([over], calm=0) == []

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.harness.frozen import frozen
 from tests.harness.milter_host import MilterHost
 from tests.harness.redis_server import PROGRAMS, RedisServer, free_port
 from tests.harness.servers import need
@@ -57,13 +58,8 @@ class Faults:
         self._wait(self._chance.uniform(0, 1))
 
     def workers_frozen(self) -> None:
-        victims = self._host.daemon.workers()
-        for pid in victims:
-            os.kill(pid, signal.SIGSTOP)
-        self._wait(self._chance.uniform(0.1, 1))
-        for pid in victims:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+        with frozen(*self._host.daemon.workers()):
+            self._wait(self._chance.uniform(0.1, 1))
 
     def reloaded(self) -> None:
         self._host.configure(workers=self._chance.randint(1, 3))
