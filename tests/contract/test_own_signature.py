@@ -223,7 +223,7 @@ class TestNoProof:
         [
             [("l", "0")],
             [("l", "10")],
-            [("t", str(int(NOW) + 2 * DAY))],
+            pytest.param([("t", str(int(NOW) + 2 * DAY))], id="made in two days"),
             [("t", "yesterday")],
             [("t", "9" * 5000)],
             [("i", "user@example.net")],
