@@ -52,6 +52,13 @@ ZONES = {
     "opens.example": zone("v=spf1 include:open.example -all"),
     "wide.example": zone("v=spf1 ip4:192.0.0.0/8 ip4:10.0.0.0/12 ip6:2000::/3 mx/0 -all"),
     "damaged.example": zone("v=spf1 ip4:192.0.2.300 ip6:192.0.2.1 foo include: a/99 all:x -all exp=a exp=b"),
+    "mask.example": zone(
+        "v=spf1 ip4:192.0.2.0/255.255.255.0 ip6:fe80::1%eth0 a:192.0.2.7 mx/024 include:good.123 -all"
+    ),
+    "equals.example": zone("v=spf1 ip4=192.0.2.7 mx other=word -all"),
+    "np.example": zone(
+        "v=spf1 mx -all", '_dmarc TXT "v=DMARC1; p=reject; sp=none; np=reject; rua=mailto:d@np.example"\n'
+    ),
     "dead.example": zone("v=spf1 mx -all a:mail.dead.example redirect=other.example"),
     "empty.example": zone(
         "v=spf1 include:none.example a:x.empty.example a:y.empty.example mx:z.empty.example -all"
@@ -162,6 +169,12 @@ def test_a_domain_with_nothing_gets_records_ready_to_paste(ask):
         ("damaged.example", 1, "`a/99` has a prefix that is too long"),
         ("damaged.example", 1, "`all:x` takes nothing behind it"),
         ("damaged.example", 1, "`exp=` stands there twice"),
+        ("mask.example", 1, "`ip4:192.0.2.0/255.255.255.0` names no network"),
+        ("mask.example", 1, "`ip6:fe80::1%eth0` names no network"),
+        ("mask.example", 1, "`a:192.0.2.7` names no domain"),
+        ("mask.example", 1, "`mx/024` has a prefix that is none"),
+        ("mask.example", 1, "`include:good.123` names no domain"),
+        ("equals.example", 1, "`ip4=192.0.2.7` is passed over"),
         ("dead.example", 0, "`a:mail.dead.example` is never reached"),
         ("dead.example", 0, "`redirect=other.example` is never reached"),
         ("empty.example", 1, "`include:none.example` leads to no record of SPF"),
@@ -178,6 +191,7 @@ def test_a_domain_with_nothing_gets_records_ready_to_paste(ask):
         ("dmarctags.example", 1, "`adkim=x` is wrong"),
         ("dmarctags.example", 1, "of 50 % of the mail only"),
         ("dmarctags.example", 1, "for subdomains it asks for none only"),
+        ("dmarctags.example", 1, "for subdomains that do not exist it asks for none only"),
         ("dmarctags.example", 1, "alignment of SPF is strict"),
         ("dmarctags.example", 1, "nobody is told who fails"),
         ("escape.example", 1, r"a:\x1b[2J\xe2\x80\xae\xff.example` names no domain"),
@@ -193,6 +207,16 @@ def test_what_is_wrong(ask, domain, status, text):
 
 def test_a_report_to_a_stranger_who_takes_it_is_no_fault(ask):
     assert "reports go to" not in ask("reports.example", status=1)
+
+
+def test_a_modifier_that_nobody_knows_is_no_fault(ask):
+    assert "other=word` is" not in ask("equals.example", status=1)
+
+
+def test_subdomains_that_do_not_exist_have_a_policy_of_their_own(ask):
+    said = ask("np.example")
+    assert "for subdomains it asks for none only" in said
+    assert "that do not exist" not in said
 
 
 def test_a_client_that_may_not_send(ask):

@@ -114,9 +114,12 @@ def _of_policy(published: Published, domain: str) -> Iterator[Finding]:
         )
     else:
         yield fine(SUBJECT, f"asks for {asked.label}{where}")
-    if published.at == domain and policy.subdomain < policy.own:
-        text = f"for subdomains it asks for {policy.subdomain.label} only, also for those that do not exist"
-        yield note(SUBJECT, text, "take sp= out, or add np=reject")
+    for whom, milder, cure in (
+        ("subdomains", policy.subdomain, "take sp= out"),
+        ("subdomains that do not exist", policy.nonexistent, f"np={policy.own.label}"),
+    ):
+        if published.at == domain and milder < policy.own:
+            yield note(SUBJECT, f"for {whom} it asks for {milder.label} only", cure)
     strict = [
         name
         for name, alignment in (("SPF", policy.spf), ("DKIM", policy.dkim))

@@ -146,6 +146,8 @@ class _Walk:
         for term in record:
             if term.fault:
                 self._void(f"{_in(term, trail)} {term.fault}", "mend the term")
+            elif term.is_mistaken:
+                self._once(wrong(SUBJECT, f"{_in(term, trail)} is passed over", "write `:` for the `=`"))
             elif not any(term is other for other in wanted) and term.kind in (*LOOKED_UP, Kind.IP4, Kind.IP6):
                 self._once(
                     note(SUBJECT, f"{_in(term, trail)} is never reached: it stands behind, or beside, `all`")

@@ -18,8 +18,10 @@ MAX_TERMS: Final = 1000
 _VERSION: Final = re.compile(rb"v=spf1(?: |\Z)", re.IGNORECASE)
 _MODIFIER: Final = re.compile(r"([a-z][a-z0-9_.-]*)=(.*)", re.IGNORECASE | re.DOTALL)
 _MECHANISM: Final = re.compile(r"([+?~-]?)([a-z][a-z0-9]*)(?:([:/])(.*))?", re.IGNORECASE | re.DOTALL)
-_PREFIXES: Final = re.compile(r"(.*?)(?:/([0-9]{1,3}))?(?://([0-9]{1,3}))?", re.DOTALL)
-_NAME: Final = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)+\.?", re.IGNORECASE)
+_BITS: Final = "0|[1-9][0-9]{0,2}"
+_NETWORK: Final = re.compile(rf"[0-9a-f.:]+(?:/(?:{_BITS}))?", re.IGNORECASE)
+_PREFIXES: Final = re.compile(rf"(.*?)(?:/({_BITS}))?(?://({_BITS}))?", re.DOTALL)
+_NAME: Final = re.compile(r"(?:[a-z0-9_-]+\.)+(?![0-9]+\.?\Z)[a-z0-9_-]+\.?", re.IGNORECASE)
 _MACRO_STRING: Final = re.compile(
     r"(?:[!-$&-~]|%[%_-]|%\{[slodiphcrtv][0-9]{0,3}r?[-.+,/_=]*\})+", re.IGNORECASE
 )
@@ -54,6 +56,7 @@ class Kind(Enum):
 LOOKED_UP: Final = frozenset({Kind.INCLUDE, Kind.A, Kind.MX, Kind.PTR, Kind.EXISTS, Kind.REDIRECT})
 """Those of which a record may have ten, with all that it includes: section 4.6.4."""
 
+_MECHANISMS: Final = {kind.value: kind for kind in list(Kind)[:8]}
 _NAMED: Final = frozenset({Kind.INCLUDE, Kind.EXISTS, Kind.REDIRECT, Kind.EXPLANATION})
 
 
@@ -78,6 +81,11 @@ class Term:
     def has_macro(self) -> bool:
         """Whether what it asks depends on the message."""
         return "%" in self.target
+
+    @property
+    def is_mistaken(self) -> bool:
+        """Whether it is `ip4=...` or the like, a modifier that nobody knows."""
+        return self.kind is Kind.OTHER and self.text.partition("=")[0].lower() in _MECHANISMS
 
 
 def is_record(record: bytes) -> bool:
@@ -108,10 +116,9 @@ def _term(text: str) -> Term:
         fault = _fault_of_name(match[2]) if kind is not Kind.OTHER else ""
         return Term(text, kind, target=match[2], fault=fault)
     match = _MECHANISM.fullmatch(text)
-    kinds = {kind.value: kind for kind in list(Kind)[:8]}
-    if match is None or match[2].lower() not in kinds:
+    if match is None or match[2].lower() not in _MECHANISMS:
         return Term(text, Kind.OTHER, fault="is no term of SPF")
-    qualifier, kind = Qualifier(match[1] or "+"), kinds[match[2].lower()]
+    qualifier, kind = Qualifier(match[1] or "+"), _MECHANISMS[match[2].lower()]
     sign, rest = match[3] or "", match[4] or ""
     if kind is Kind.ALL:
         return Term(text, kind, qualifier, fault="takes nothing behind it" if sign else "")
@@ -122,7 +129,8 @@ def _term(text: str) -> Term:
 
 def _network(text: str, kind: Kind, qualifier: Qualifier, written: str) -> Term:
     try:
-        network = ipaddress.ip_network(written, strict=False)
+        # Python knows netmasks and scopes as well; SPF does not.
+        network = ipaddress.ip_network(written if _NETWORK.fullmatch(written) else "", strict=False)
     except ValueError:
         return Term(text, kind, qualifier, fault="names no network")
     if network.version != (4 if kind is Kind.IP4 else 6):
