@@ -230,6 +230,18 @@ def test_a_resolver_is_missed_only_where_it_is_asked(backstop):
     assert "no name server answers (127.0.0.1:" in wrong["text"]
 
 
+def test_a_check_that_is_on_and_has_no_list_to_judge_by(backstop):
+    assert findings(backstop, "lists") == findings(backstop, "lists", level="fine") == []
+    backstop.redis.hset(SETTINGS, "client_list", "reject")
+    (wrong,) = findings(backstop, "lists")
+    assert wrong["subject"] == "client_list"
+    assert "below [lists] in " in wrong["cure"]
+    backstop.path.write_text(backstop.path.read_text() + '[lists]\n"bad.example" = { of = "sender" }\n')
+    assert findings(backstop, "lists") == [wrong]
+    backstop.redis.hset(SETTINGS, "sender_list", "observe")
+    assert [one["subject"] for one in findings(backstop, "lists", level="fine")] == ["sender_list"]
+
+
 @pytest.mark.parametrize("server", ["", ":25", "mx:0", "mx:70000", "mx:x", "[::1", "a b:25:25"])
 def test_what_is_no_server(backstop, server):
     assert "HOST:PORT is wanted" in backstop("doctor", "--server", server, status=64)

@@ -5,7 +5,7 @@ Each only looks. None changes anything, sends a message, or is sure of what it c
 
 from typing import Final
 
-from backstop.cli.examinations import daemon, postfix, resolver, signing, store, toggles, unknown_users
+from backstop.cli.examinations import daemon, lists, postfix, resolver, signing, store, toggles, unknown_users
 from backstop.cli.examinations.finding import Examination
 
 EXAMINATIONS: Final[tuple[Examination, ...]] = (
@@ -14,6 +14,7 @@ EXAMINATIONS: Final[tuple[Examination, ...]] = (
     toggles.EXAMINATION,
     signing.EXAMINATION,
     resolver.EXAMINATION,
+    lists.EXAMINATION,
     postfix.EXAMINATION,
     unknown_users.EXAMINATION,
 )
