@@ -116,6 +116,9 @@ class TestAuthor:
             (b" Some\r\n One\r\n\t<a@\r\n example.com>", "example.com"),
             (b" u@\xc3\xbcmlaut.example", "xn--mlaut-jva.example"),
             (b" \xff\xfe <u@example.com>", "example.com"),
+            (b" a@example.com\xc2\xa0", "example.com"),
+            (b" <a@example.com..>", "example.com"),
+            (b' <"b@bank.example"@evil.example>', "evil.example"),
             # Nobody knows what a program shows of these.
             (b" a@example.com <>", "example.com"),
             (b" a@example.com:", "example.com"),
@@ -151,6 +154,17 @@ class TestAuthor:
             [b" <a@example.com> <b@example.net>"],
             [b" <a@example.com <b@example.net>"],
             [b" a@example.com", b" b@example.net", b" c@example.com", b""],
+            # Python's own readers, to name one program, find the first of these, or both.
+            [b" a@example.com b@example.net"],
+            [b" a@example.com@example.net"],
+            [b" <a@example.com b@example.net>"],
+            [b" <a@example.com, b@example.net>"],
+            [b" <a@example.com; b@example.net>"],
+            [b" <a@example.com: b@example.net>"],
+            [b" a@example.com: b@example.net;"],
+            [b" a@example.com <>, b@example.net"],
+            [b" <a@example.com> b@example.net"],
+            [b" a@example.com\xe2\x80\x83, b@example.net"],
         ],
     )
     def test_everybody_who_is_shown(self, fields):

@@ -26,6 +26,7 @@ _TOKEN: Final = re.compile(
     re.DOTALL,
 )
 _HOST: Final = re.compile(rb"@([^][\s<>()@,;:\"\\]+)")
+_PLAIN: Final = re.compile(rb"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 _COMMENT: Final = re.compile(rb"[()]|\\.?|[^()\\]++", re.DOTALL)
 
 
@@ -55,10 +56,10 @@ def domains(field: bytes) -> tuple[str, ...]:
 
 def _strictly(field: bytes) -> tuple[str, ...]:
     found: dict[str, None] = {}
-    for address in _addresses(_tokens(field)):
+    for host in _hosts(_addresses(_tokens(field))):
         if len(found) == MAX_DOMAINS:
             break
-        domain = fold_domain(_after_at(address).decode("utf-8", "surrogateescape"))
+        domain = _domain(host)
         if domain and not domain.startswith("["):
             found[domain] = None
     return tuple(found)
@@ -69,9 +70,16 @@ def _carelessly(field: bytes) -> Iterator[str]:
     hosts = list(dict.fromkeys(_HOST.findall(field)))
     half = MAX_DOMAINS // 2
     for host in hosts if len(hosts) <= MAX_DOMAINS else (*hosts[:half], *hosts[-half:]):
-        domain = fold_domain(host.decode("utf-8", "surrogateescape"))
+        domain = _domain(host)
         if domain and "." in domain:
             yield domain
+
+
+def _domain(host: bytes) -> str | None:
+    """The domain, folded; of what is none its plain beginning, as a blank outside ASCII is not shown."""
+    plain = _PLAIN.match(host)
+    folded = fold_domain(host.decode("utf-8", "surrogateescape"))
+    return folded or (fold_domain(plain[0].decode("ascii")) if plain else None)
 
 
 def _tokens(field: bytes) -> Iterator[bytes]:
@@ -101,40 +109,43 @@ def _addresses(tokens: Iterator[bytes]) -> Iterator[list[bytes]]:
     """
     bare: list[bytes] = []
     angled: list[bytes] | None = None
-    is_named = False
     for token in tokens:
         if token == b"<":
             if angled:
                 yield angled
-            angled, is_named = [], True
+            angled = []
         elif token == b">":
-            if angled is not None:
+            if angled:
                 yield angled
+                bare = []
             angled = None
         elif angled is not None:
             angled.append(token)
-        elif token in (b",", b";"):
-            if not is_named:
-                yield bare
-            bare, is_named = [], False
-        elif token == b":":  # the name of a group
+        elif token in (b",", b";", b":"):  # a colon ends the name of a group, which should be no address
+            yield bare
             bare = []
         else:
             bare.append(token)
     if angled:
         yield angled
-    if not is_named:
-        yield bare
+    yield bare
 
 
-def _after_at(address: list[bytes]) -> bytes:
-    """The domain of an address without its blanks; empty if there is none. A source route is passed over."""
-    colon = len(address) - address[::-1].index(b":") if b":" in address else 0
-    address = address[colon:]
-    if b"@" not in address:
-        return b""
-    last = len(address) - address[::-1].index(b"@")
-    return b"".join(_dotted(address[last:]))
+def _hosts(addresses: Iterator[list[bytes]]) -> Iterator[bytes]:
+    """What stands behind each @ of an address, without blanks: of several, programs show one or the other.
+
+    A source route is passed over.
+    """
+    for address in addresses:
+        is_route = b":" in address and next(token for token in address if token != b" ") == b"@"
+        host: list[bytes] | None = None
+        for token in (*address[address.index(b":") if is_route else 0 :], b"@"):
+            if token == b"@":
+                if host:
+                    yield b"".join(_dotted(host))
+                host = []
+            elif host is not None:
+                host.append(token)
 
 
 def _dotted(tokens: list[bytes]) -> Iterator[bytes]:
