@@ -375,6 +375,15 @@ def test_what_nobody_made_is_shown_as_unknown(site, client):
     assert "\x1b" not in site("alias", "list")
 
 
+def test_what_no_decision_reads_is_not_shown_as_off(site, client):
+    address = site.new(BOB)
+    client.hset(f"backstop:alias:{address.upper()}", "off", "1")
+    assert {row["address"]: row["state"] for row in site.listed()} == {
+        address: "good",
+        address.upper(): "unknown",
+    }
+
+
 def test_a_list_reads_in_pages_and_ends(site, client):
     with client.pipeline() as pipe:
         for number in range(10_050):

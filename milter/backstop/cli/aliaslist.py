@@ -104,6 +104,8 @@ class _Describe:
     def __call__(self, written: str, reply: Reply) -> KnownAlias:
         note, off, used, last = reply if isinstance(reply, list) else [None] * 4
         address = parse(written)
+        if address and address.folded != written:
+            address = None  # no decision reads what stands here
         label = batv.parse_alias(address, self._delimiters_of(address.domain)) if address else None
         last_day = batv.alias_last_day(label, self._config.ring, self._today) if label else None
         if label is None or last_day is None:
