@@ -39,6 +39,9 @@ chain CNAME alias
 loop1 CNAME loop2
 loop2 CNAME loop1
 dangling CNAME nowhere.example.net.
+aliased CNAME nowhere
+brief2 CNAME brief
+delegated NS ns.example.net.
 _under._score TXT "yes"
 brief 1 A 192.0.2.3
 endless 9999999 A 192.0.2.4
@@ -87,7 +90,10 @@ class TestRealServer:
             ("ptr", "1.2.0.192.example.com", found("host.example.com")),
             ("txt", "a.example.com", Answer(ABSENT)),
             ("txt", "nobody.example.com", Answer(ABSENT)),
-            ("a", "dangling.example.com", Answer(ABSENT)),
+            ("a", "aliased.example.com", Answer(ABSENT)),
+            ("aaaa", "brief2.example.com", Answer(ABSENT)),
+            ("a", "dangling.example.com", Answer(TEMPORARY)),  # of the alias's end it says nothing
+            ("a", "delegated.example.com", Answer(TEMPORARY)),  # a referral
             ("a", "elsewhere.example.net", Answer(TEMPORARY)),  # it answers REFUSED
             ("a", "a" * 64 + ".example.com", Answer(ABSENT)),
             ("a", ".".join(["a" * 60] * 5), Answer(ABSENT)),

@@ -444,11 +444,18 @@ def _read(reply: dns.message.Message, rdtype: dns.rdatatype.RdataType) -> tuple[
     except dns.exception.DNSException:  # a chain of aliases without end, or a name that both is and is not
         return _TEMPORARY, FAILED_SECONDS
     if chain.answer is None:
+        if reply.rcode() == dns.rcode.NOERROR and (reply.answer or reply.authority) and not _has_soa(reply):
+            # An alias whose end was not found out, or a referral: RFC 2308, section 2.2.
+            return _TEMPORARY, FAILED_SECONDS
         # Without an SOA nothing says how long this holds: RFC 2308, section 5.
         seconds = 0 if chain.minimum_ttl == dns.ttl.MAX_TTL else chain.minimum_ttl
         return _ABSENT, _between(ABSENT_SECONDS, seconds)
     records = tuple(_record(rdata, rdtype) for rdata in chain.answer)
     return Answer(Outcome.FOUND, records), _between(FOUND_SECONDS, chain.minimum_ttl)
+
+
+def _has_soa(reply: dns.message.Message) -> bool:
+    return any(rrset.rdtype == dns.rdatatype.SOA for rrset in reply.authority)
 
 
 def _record(rdata: Any, rdtype: dns.rdatatype.RdataType) -> bytes | str | Exchange:
