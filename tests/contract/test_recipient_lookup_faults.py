@@ -1,6 +1,7 @@
 """What can be wrong between a directory or a database and the one who asks: it is unknown, and told."""
 
 import contextlib
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,10 +14,12 @@ from typing import Any
 
 import pytest
 
+from backstop.adapters.asker_client import PATIENCE
 from backstop.adapters.ldap_directory import LdapDirectory, read_ldap
 from backstop.adapters.lookup_crew import KNOWS_NOBODY, MAX_GIVEN_UP, THREADS, Crew, NoClearWord
 from backstop.adapters.sql_database import SqlDatabase, read_sql
 from backstop.facts import Existence
+from tests.harness.callahead_target import Backlog
 from tests.harness.servers import need, wait_for
 
 # PyMySQL leaves a socket that could not be connected to the collector.
@@ -485,6 +488,33 @@ class TestDirectory:
         assert ask(source, "alice") is Existence.EXISTS
         source.close()
 
+    def test_the_second_is_asked_in_time_where_the_first_takes_up_no_connection(
+        self, slapd: Any, tmp_path: Path
+    ) -> None:
+        with Backlog() as dead:
+            uri = [f"ldap://127.0.0.1:{dead.port}", slapd.url]
+            source = self.source(slapd, tmp_path, uri=uri, timeout="60s")
+            assert ask(source, "alice", PATIENCE) is Existence.EXISTS
+            source.close()
+
+    @pytest.mark.parametrize("scheme", ["ldap", "ldaps"])
+    def test_to_wait_for_a_silent_server_takes_no_time_of_the_processor(
+        self, slapd: Any, tmp_path: Path, scheme: str
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            source = self.source(slapd, tmp_path, uri=f"{scheme}://127.0.0.1:{silent.getsockname()[1]}")
+            began = time.process_time()
+            assert ask(source, "alice", 1.5) is Existence.UNKNOWN
+            assert time.process_time() - began < 0.5
+        source.close()  # its connection was reset
+
+    def test_a_server_that_dies_while_it_is_waited_for_is_noticed(self, slapd: Any, tmp_path: Path) -> None:
+        source = self.source(slapd, tmp_path)
+        assert ask(source, "alice") is Existence.EXISTS
+        idle = [_idle_seconds(int(link.name), slapd.port) for link in Path("/proc/self/fd").iterdir()]
+        assert 10 in idle
+        source.close()
+
     def test_a_connection_that_the_server_closed_is_no_trouble(self, slapd: Any, tmp_path: Path) -> None:
         source = self.source(slapd, tmp_path)
         assert ask(source, "alice") is Existence.EXISTS
@@ -523,3 +553,14 @@ class TestDirectory:
         source = self.source(slapd, tmp_path, filter="(|(mail={address})(objectClass=*))")
         assert ask(source, "alice") is Existence.EXISTS
         source.close()
+
+
+def _idle_seconds(descriptor: int, port: int) -> int:
+    """After how long the kernel asks whether the server at this port lives; 0 for no such connection."""
+    try:
+        with socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM) as sock:
+            if sock.getpeername()[1] == port and sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+                return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+    except (OSError, IndexError):  # no socket, or one of another family
+        pass
+    return 0

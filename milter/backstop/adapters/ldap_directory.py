@@ -140,8 +140,15 @@ class _Connection:
         ldap, directory, options = self._ldap, self._directory, self._options
         seconds = self._seconds(deadline)
         directory.protocol_version = ldap.VERSION3
-        directory.set_option(ldap.OPT_NETWORK_TIMEOUT, seconds)
         directory.set_option(ldap.OPT_TIMEOUT, seconds)
+        # Not OPT_NETWORK_TIMEOUT: with it libldap takes a whole core, for ever, while a server is silent amid
+        # the handshake of TLS (2.5.13 with GnuTLS). Connecting is bounded by the kernel; each has its share.
+        share = max(1.0, seconds / len(options.uri))
+        directory.set_option(ldap.OPT_TCP_USER_TIMEOUT, int(share * 1000))
+        # Who waits for a server that has died amid a handshake learns of it.
+        directory.set_option(ldap.OPT_X_KEEPALIVE_IDLE, 10)
+        directory.set_option(ldap.OPT_X_KEEPALIVE_INTERVAL, 5)
+        directory.set_option(ldap.OPT_X_KEEPALIVE_PROBES, 3)
         directory.set_option(ldap.OPT_REFERRALS, 0)
         directory.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
         if options.ca_file is not None:
