@@ -215,8 +215,10 @@ def test_tags_that_the_mail_server_does_not_know(host):
         assignments = ["recipient_delimiter=", f"virtual_mailbox_maps=hash:{host.postfix.etc}/vmailbox"]
     else:
         assignments = [f"virtual_mailbox_maps=hash:{host.postfix.etc}/vmailbox"]
-    with host.with_main(*assignments):
+    with host.with_main(*assignments, "smtpd_forbid_bare_newline=no"):
         found = host.findings("virt.test")
+    notes = {one["text"].partition(" ")[0] for one in found["note"]}
+    assert notes >= {"`setup`", "smtpd_forbid_bare_newline"}, found
     wrong = [one for one in found["wrong"] if one["subject"] == "virt.test"]
     assert len(wrong) == 1, found
     assert wrong[0]["text"].startswith(

@@ -35,10 +35,11 @@ def examine(surroundings: Surroundings) -> Iterator[Finding]:
     except (PostfixUnavailable, LookupFailed, OSError) as error:
         yield unknown("Postfix", f"its configuration cannot be read: {error}", "give the command as root")
         return
-    found = [*_milters(surroundings.config, chosen), *_remarks(chosen)]
+    found = list(_milters(surroundings.config, chosen))
     if todo and not found:
         names = ", ".join(change.path.name for change in todo)
         found.append(note("Postfix", f"`setup` would change {names}", _SHOWS))
+    found += _remarks(chosen)
     yield from found or [fine("Postfix", "is set up for Backstop")]
 
 
