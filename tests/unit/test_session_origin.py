@@ -456,6 +456,15 @@ def test_where_nothing_was_asked_nothing_is_written_but_forged_results_go_all_th
     assert results(outcome) == [RemoveHeader("Authentication-Results", 1)]
 
 
+def test_forged_results_go_also_where_no_recipient_is_in_a_protected_domain():
+    outside = protecting(settings())
+    letter = b"Authentication-Results: mx.our.example; spf=pass\n" + LETTER
+    talk = stranger(outside, authserv_id="mx.our.example").accept("carol@elsewhere.example", "postmaster")
+    outcome = talk.send(letter)
+    assert (outcome.verb, outcome.records) == (Verb.ACCEPT, ())
+    assert outcome.changes == (RemoveHeader("Authentication-Results", 1),)
+
+
 @pytest.mark.parametrize("client", [RELAY_CLIENT, "10.1.2.3"])
 def test_what_our_own_hosts_wrote_stays(client):
     outside = protecting(settings())

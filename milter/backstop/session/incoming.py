@@ -120,7 +120,7 @@ def refused_rcpt(transaction: Transaction, gather: Gather, path: str) -> Outcome
 
 def data(transaction: Transaction, queue_id: str) -> Outcome:
     """Refuse, drop or accept what needs no change and no reading; the mildest of several recipients wins."""
-    if not transaction.accepted:
+    if not transaction.accepted and not transaction.shows_results:
         return ACCEPT
     signatures = origin.wants_signatures(transaction)
     if (transaction.to_be_read or signatures) and not _is_settled(transaction):
