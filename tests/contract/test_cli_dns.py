@@ -59,6 +59,10 @@ ZONES = {
     "np.example": zone(
         "v=spf1 mx -all", '_dmarc TXT "v=DMARC1; p=reject; sp=none; np=reject; rua=mailto:d@np.example"\n'
     ),
+    "semicolon.example": zone(
+        "v=spf1 mx -all",
+        '_dmarc TXT "v=DMARC1; p=reject; rua=mailto:a@semicolon.example;mailto:b@semicolon.example; ;"\n',
+    ),
     "dead.example": zone("v=spf1 mx -all a:mail.dead.example redirect=other.example"),
     "empty.example": zone(
         "v=spf1 include:none.example a:x.empty.example a:y.empty.example mx:z.empty.example -all"
@@ -175,6 +179,7 @@ def test_a_domain_with_nothing_gets_records_ready_to_paste(ask):
         ("mask.example", 1, "`mx/024` has a prefix that is none"),
         ("mask.example", 1, "`include:good.123` names no domain"),
         ("equals.example", 1, "`ip4=192.0.2.7` is passed over"),
+        ("semicolon.example", 1, "`mailto:b@semicolon.example` is no tag"),
         ("dead.example", 0, "`a:mail.dead.example` is never reached"),
         ("dead.example", 0, "`redirect=other.example` is never reached"),
         ("empty.example", 1, "`include:none.example` leads to no record of SPF"),

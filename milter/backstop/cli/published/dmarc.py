@@ -63,6 +63,7 @@ def look(domain: str, resolver: Resolver, suffixes: PublicSuffixes) -> Published
     )
     tags = dmarc.tags(found.record) or {}
     published.findings.extend(_of_tags(tags))
+    published.findings.extend(_of_no_tags(found.record))
     published.findings.extend(_of_policy(published, domain))
     published.findings.extend(_of_reports(published.at, tags.get("rua"), resolver, suffixes))
     return published
@@ -98,6 +99,14 @@ def _of_tags(tags: Mapping[str, str]) -> Iterator[Finding]:
             )
     if "p" not in tags:
         yield wrong(SUBJECT, "has no p=, and so counts as p=none", "`p=none` or stricter, behind v=DMARC1;")
+
+
+def _of_no_tags(record: bytes) -> Iterator[Finding]:
+    rest = [spec for spec in record.split(b";") if spec.strip() and b"=" not in spec]
+    for spec in rest[:_MAX_REPORTED]:
+        shown = plain(spec.strip()[:80].decode("utf-8", "surrogateescape"))
+        cure = "NAME=VALUE is wanted between semicolons; the addresses of one rua= have commas between them"
+        yield wrong(SUBJECT, f"`{shown}` is no tag, and does not count", cure)
 
 
 def _of_policy(published: Published, domain: str) -> Iterator[Finding]:
