@@ -102,9 +102,9 @@ def _of_tags(tags: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _of_no_tags(record: bytes) -> Iterator[Finding]:
-    rest = [spec for spec in record.split(b";") if spec.strip() and b"=" not in spec]
-    for spec in rest[:_MAX_REPORTED]:
-        shown = plain(spec.strip()[:80].decode("utf-8", "surrogateescape"))
+    rest = dict.fromkeys(spec.strip() for spec in record.split(b";") if b"=" not in spec and spec.strip())
+    for spec in list(rest)[:_MAX_REPORTED]:
+        shown = plain(spec[:80].decode("utf-8", "surrogateescape"))
         cure = "NAME=VALUE is wanted between semicolons; the addresses of one rua= have commas between them"
         yield wrong(SUBJECT, f"`{shown}` is no tag, and does not count", cure)
 
