@@ -86,11 +86,21 @@ class TestAnswers:
 
 
 class TestTime:
-    @pytest.mark.parametrize("word", ["hung", "deaf"])
-    def test_a_source_that_hangs_is_unknown_at_the_deadline(self, asker: AskerProcess, word: str) -> None:
+    @pytest.mark.parametrize(("word", "answer"), [("hung", Existence.UNKNOWN), ("deaf", None)])
+    def test_a_source_that_hangs_is_unknown_at_the_deadline(
+        self, asker: AskerProcess, word: str, answer: Existence | None
+    ) -> None:
         began = time.monotonic()
-        assert ask(asker, word, "alice", seconds=0.5) in (Existence.UNKNOWN, None)
+        assert ask(asker, word, "alice", seconds=0.5) is answer
         assert time.monotonic() - began < 1
+
+    def test_who_exists_goes_on_existing_while_a_source_hangs(self, asker: AskerProcess) -> None:
+        """What is known of them comes at the deadline, when the source has had its time."""
+        known = [f"known{number}" for number in range(16)]
+        assert {ask(asker, "frozen", local) for local in known} == {Existence.EXISTS}
+        with ThreadPoolExecutor(len(known)) as threads:
+            answers = list(threads.map(lambda local: ask(asker, "frozen", local, seconds=0.3), known))
+        assert set(answers) == {Existence.EXISTS}
 
     def test_others_go_on_while_one_hangs(self, asker: AskerProcess) -> None:
         asker.know("alice")
@@ -181,8 +191,7 @@ class TestThrift:
             list(threads.map(lambda number: ask(asker, "kept", f"a{number}"), range(100)))
             before = ours(), asker.descriptors()
             list(threads.map(lambda number: ask(asker, "kept", f"b{number}"), range(400)))
-            for _ in range(20):
-                ask(asker, "deaf", "alice", seconds=0.01)
+            list(threads.map(lambda _: ask(asker, "deaf", "alice", seconds=0.01), range(20)))
         assert len(asker.client._idle) <= MAX_IDLE
         assert ours() <= before[0]
         # Those that nobody waits for any more are known by their threads, which never end here.
@@ -191,8 +200,8 @@ class TestThrift:
     def test_conversations_that_were_left_are_closed(self, asker: AskerProcess) -> None:
         ask(asker, "kept", "alice")
         before = asker.descriptors()
-        for _ in range(20):
-            assert ask(asker, "late", "bob", seconds=0.01) is None
+        for number in range(5):
+            assert ask(asker, "late", f"bob{number}", seconds=0.01) is None
         wait_for(lambda: asker.descriptors() <= before, 5, "the conversations to be closed")
 
 

@@ -2,7 +2,8 @@
 
 `sql:people` knows whom the database has, and nothing is kept of its answers. Of the others answers are kept:
 `sql:kept` counts what it is asked, and knows alice; `sql:late` answers after 0.3 seconds, `sql:hung` at the
-deadline, `sql:deaf` never; `sql:bug` fails, and `sql:fatal` ends the process.
+deadline, `sql:deaf` never; `sql:frozen` hangs once it has said of somebody that he exists, which is kept
+for no time; `sql:bug` fails, and `sql:fatal` ends the process.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Self
 
 from backstop.adapters.asker_client import AskerClient, make_door
-from backstop.adapters.slow_source import NOTHING_KEPT, KeptAnswers
+from backstop.adapters.slow_source import NOTHING_KEPT, SECONDS, KeptAnswers
 from backstop.adapters.sql_database import SqlDatabase, read_sql
 from backstop.daemon import asker
 from backstop.daemon.asker import Plan
@@ -28,7 +29,7 @@ from backstop.facts import Existence
 from backstop.settings import SourceKind, SourceName
 from tests.harness.daemon import ROOT
 
-WORDS = ("people", "kept", "late", "hung", "deaf", "bug", "fatal")
+WORDS = ("people", "kept", "late", "hung", "deaf", "frozen", "bug", "fatal")
 
 
 class AskerProcess:
@@ -107,6 +108,7 @@ class _Double:
     def __init__(self, word: str, folder: Path) -> None:
         self._word = word
         self._asked = folder / "asked"
+        self._told: set[str] = set()
         self.trouble = ""
 
     def ask(self, local: str, domain: str, deadline: float) -> Existence:  # noqa: ARG002 - see SlowSource
@@ -116,7 +118,10 @@ class _Double:
                     file.write(".")
             case "late":
                 time.sleep(0.3)
-            case "hung":
+            case "frozen" if local not in self._told:
+                self._told.add(local)
+                return Existence.EXISTS
+            case "hung" | "frozen":
                 time.sleep(max(0.0, deadline - time.monotonic()))
                 self.trouble = "it hangs"
                 return Existence.UNKNOWN
@@ -134,7 +139,8 @@ class _Double:
 
 def _open(name: SourceName, folder: Path) -> KeptAnswers:
     if name.argument != "people":
-        return KeptAnswers(_Double(name.argument, folder))
+        seconds = {**SECONDS, Existence.EXISTS: 0.0} if name.argument == "frozen" else SECONDS
+        return KeptAnswers(_Double(name.argument, folder), seconds)
     table = {
         "driver": "sqlite3",
         "connect": {"database": str(folder / "people.db")},

@@ -24,6 +24,9 @@ from backstop.settings import SourceKind, SourceName
 PATIENCE: Final = 5.5
 """Seconds that all slow sources of one recipient have together; the mail server's client waits meanwhile."""
 
+LAST_WORD: Final = 0.2
+"""Seconds beyond the deadline for the asker's answer: that it got none in time, or what it knew before."""
+
 MAX_PACKET: Final = 65536
 """Octets of a question or an answer."""
 
@@ -51,7 +54,7 @@ class Asking(Protocol):
     """Somebody who can be asked."""
 
     def ask(self, question: Question) -> Existence | None:
-        """The answer; None where nobody gave one before the deadline."""
+        """The answer; None where nobody gave one by the deadline."""
 
 
 class Nobody:
@@ -106,7 +109,7 @@ class AskerClient:
         self._idle: list[socket.socket] = []
 
     def ask(self, question: Question) -> Existence | None:
-        """The asker's answer; None where it gives none before the deadline."""
+        """The asker's answer; None where it gives none by the deadline."""
         packet = pack_question(question)
         if len(packet) > MAX_PACKET:
             return None
@@ -158,7 +161,7 @@ def _exchange(conversation: socket.socket, packet: bytes, deadline: float) -> by
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    conversation.settimeout(left)
+    conversation.settimeout(left + LAST_WORD)
     conversation.send(packet)
     return conversation.recv(MAX_PACKET)
 
