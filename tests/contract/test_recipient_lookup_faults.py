@@ -293,6 +293,19 @@ class TestStuckForEver:
         source.close()
 
 
+def test_a_process_that_had_no_thread_left_asks_once_it_has() -> None:
+    source = Crew(SilentHost().connect)
+    usual = threading.stack_size(2**46)  # more than there is room for: no thread begins
+    try:
+        for _ in range(THREADS + 1):
+            assert ask(source, "alice", 0.05) is Existence.UNKNOWN
+    finally:
+        threading.stack_size(usual)
+    assert ask(source, "alice") is Existence.EXISTS
+    assert ask(source, "nosuch") is Existence.MISSING
+    source.close()
+
+
 class DriverError(Exception):
     pass
 

@@ -9,6 +9,7 @@ after all, it closes its connection and ends, and its answer counts for nothing.
 That nobody was found is believed only of a source that knows somebody at all (`Connection.has_anybody`).
 """
 
+import contextlib
 import queue
 import threading
 import time
@@ -105,8 +106,11 @@ class Crew:
     def _begin_thread(self) -> None:
         # A daemon: one that is stuck does not keep the process from ending.
         thread = threading.Thread(target=self._work, name="lookup", daemon=True)
-        self._threads.add(thread)
-        thread.start()
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the process may have no more for now: the next one tries again
+            thread.start()
+            self._threads.add(thread)
 
     def _give_up(self) -> None:
         now = time.monotonic()
