@@ -268,7 +268,7 @@ class TestStuckForEver:
         assert source.trouble == f"it has not answered {most} questions, which still wait"
         host.speaks.set()
         wait_for(lambda: ask(source, "alice") is Existence.EXISTS, 5, "the host that speaks again")
-        wait_for(lambda: host.closed == MAX_GIVEN_UP, 5, "the end of those given up")
+        wait_for(lambda: host.closed >= MAX_GIVEN_UP, 5, "the end of those given up")
         source.close()
         assert host.closed == host.opened
 
@@ -278,7 +278,7 @@ class TestStuckForEver:
         assert ask(source, "alice") is Existence.EXISTS
         host.answer = True
         host.speaks.set()
-        wait_for(lambda: host.closed == THREADS, 5, "the end of those given up")
+        wait_for(lambda: host.closed >= THREADS, 5, "the end of those given up")
         assert not source.trouble
         source.close()
 

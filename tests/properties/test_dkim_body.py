@@ -102,7 +102,7 @@ def test_nothing_is_kept(canonicalization, piece) -> None:
     finally:
         tracemalloc.stop()
     total.digest()
-    assert kept < 2000
+    assert kept < 20_000  # of 3 MB; the runner of the tests may keep something meanwhile
     assert most < 10 * CHUNK
 
 
