@@ -119,14 +119,18 @@ class DmarcChecker:
     def _scope(self, domain: str, found: Found, budget: Budget) -> Scope:
         if domain == found.at:
             return Scope.OWN
-        if found.policy.nonexistent is found.policy.subdomain or self._is_there(domain, budget):
+        missing, there = found.policy.nonexistent, found.policy.subdomain
+        if missing is there or self._is_there(domain, budget, if_unknown=missing > there):
             return Scope.SUBDOMAIN
         return Scope.NONEXISTENT
 
-    def _is_there(self, domain: str, budget: Budget) -> bool:
-        """Whether it has an address or takes mail (RFC 9091, section 2.7); yes if nobody can say."""
-        questions = (self._resolver.a, self._resolver.mx, self._resolver.aaaa)
-        return any(ask(domain, budget).outcome is not Outcome.ABSENT for ask in questions)
+    def _is_there(self, domain: str, budget: Budget, *, if_unknown: bool) -> bool:
+        """Whether it has an address or takes mail (RFC 9091, section 2.7)."""
+        for ask in (self._resolver.a, self._resolver.mx, self._resolver.aaaa):
+            outcome = ask(domain, budget).outcome
+            if outcome is Outcome.FOUND or (if_unknown and outcome is not Outcome.ABSENT):
+                return True
+        return False
 
 
 def _strictness(dmarc: Dmarc) -> tuple[bool, Disposition, bool]:
