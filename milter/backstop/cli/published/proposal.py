@@ -94,9 +94,9 @@ def of_dmarc(domain: str, published: dmarc.Published) -> Iterator[Record]:
         yield Record(
             f"_dmarc.{domain}",
             value.encode(),
-            "it changes nothing yet, and brings reports of who sends in your name to rua=, an address that must"
-            " take mail. When those of two to four weeks show that all your own mail passes: p=quarantine, some"
-            " weeks later p=reject",
+            "it changes nothing yet, and brings reports of who sends in your name to rua=, an address that"
+            " must take mail. When those of two to four weeks show that all your own mail passes:"
+            " p=quarantine, some weeks later p=reject",
         )
     elif published.at == domain and published.asked is Disposition.NONE and not _is_broken(published):
         value = re.sub(
