@@ -106,9 +106,7 @@ class Crew:
     def _begin_thread(self) -> None:
         # A daemon: one that is stuck does not keep the process from ending.
         thread = threading.Thread(target=self._work, name="lookup", daemon=True)
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the process may have no more for now: the next one tries again
+        with contextlib.suppress(RuntimeError):  # there is none left for now: the next question tries again
             thread.start()
             self._threads.add(thread)
 
