@@ -391,6 +391,20 @@ class TestBudget:
         assert resolver.a("a.example.com", Budget(seconds=0.0)).outcome is TEMPORARY
         assert resolver.a("a.example.com", Budget(seconds=1.0)).outcome is FOUND
 
+    def test_nor_is_one_that_had_none_left_when_its_turn_came(self) -> None:
+        odd = {"late": Odd(lambda query: [answer(query, A)], pause=0.85)}
+        odd[""] = Odd(lambda query: [answer(query)])  # the root: it is up
+        with OddNameServer(odd) as server:
+            resolver = Resolver([server.address])
+            silent = threading.Thread(
+                target=in_threads, args=(32, lambda number: resolver.a(f"{number}.silent.example.com"))
+            )
+            silent.start()
+            wait_for(lambda: len(server.seen) >= 32, 20, "the questions")
+            assert resolver.a("late.example.com").outcome is TEMPORARY
+            silent.join()
+            assert resolver.a("late.example.com").outcome is FOUND
+
     def test_the_time_between_questions_is_the_client_s(self, odd) -> None:
         resolver, budget = Resolver([odd.address]), Budget(seconds=0.3)
         assert resolver.a("a.example.com", budget).outcome is FOUND

@@ -319,9 +319,9 @@ class Resolver:
         name = _absolute(question.name)
         if name is None:
             return _ABSENT
-        patience = deadline - time.monotonic()
-        if not self._asked.acquire(timeout=max(patience, 0)):
+        if not self._asked.acquire(timeout=max(deadline - time.monotonic(), 0)):
             return _TEMPORARY
+        patience = deadline - time.monotonic()
         try:
             answer, seconds = self._from_servers(name, question.rdtype, deadline)
         finally:
