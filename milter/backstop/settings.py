@@ -103,11 +103,15 @@ class ListOf(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DnsList:
-    """A DNS list; its zone is folded. With `bounces_only` it is asked for the null sender only."""
+    """A DNS list; its zone is folded. With `bounces_only` it is asked for the null sender only.
+
+    `shown_as` is its name wherever it can be read, for a zone that holds a customer's key.
+    """
 
     zone: str
     of: ListOf
     bounces_only: bool = False
+    shown_as: str = ""
 
 
 class SourceKind(Enum):

@@ -108,6 +108,17 @@ class TestClients:
             ("bounces.example", "clients.example")
         )
 
+    def test_a_zone_that_holds_a_key_is_not_shown(self, server, told) -> None:
+        zones = ("clients.example", "everybody.example")
+        lists = [DnsList(zone, CLIENT, shown_as=f"shown-{zone}") for zone in zones]
+        listing = DnsLists(Resolver([server.address]), tuple(lists), told).client(
+            "192.0.2.9", null_sender=False, budget=Budget()
+        )
+        assert listing == Listing(("shown-clients.example",), ("shown-everybody.example",))
+        assert told.lines == [
+            "the DNS list shown-everybody.example names its own test point, and so everybody"
+        ]
+
     def test_a_private_client_is_nobody_s_business(self, told) -> None:
         with OddNameServer({}, Odd(lambda q: [answer(q, "@ 60 A 127.0.0.2")])) as odd:
             lists = DnsLists(Resolver([odd.address]), clients("clients.example"), told)

@@ -71,6 +71,22 @@ AT_THE_TOP = [
 ]
 
 IN_TABLES = [
+    (
+        '[lists]\n"bl.example" = "client"',
+        6,
+        'lists."bl.example": { of = "client" } or { of = "sender" } is wanted',
+    ),
+    ('[lists]\n"bl.example" = { of = "ip" }', 6, 'of = "client" or of = "sender" is wanted'),
+    ('[lists]\n"bl.example" = { of = "client", name = 1 }', 6, '"name" is not known here; known are of,'),
+    (
+        '[lists]\n"bl.example" = { of = "client", bounces_only = 1 }',
+        6,
+        "bounces_only = true or false is wanted",
+    ),
+    ('[lists]\n"bl.example" = { of = "sender", bounces_only = true }', 6, "bounces have no sender"),
+    ('[lists]\n"bl.example" = { of = "client", shown_as = "a b" }', 6, 'shown_as = "zen.example.org" or'),
+    ('[lists]\n"bl.example" = { of = "client", shown_as = 5 }', 6, 'shown_as = "zen.example.org" or'),
+    ('[lists]\n"no zone" = { of = "client" }', 6, 'lists."no zone": '),
     ("[limit]\n", 5, 'limit: this version does not know this name; did you mean "limits"?'),
     ('[limits]\nbad_tags = "ten"', 6, 'limits.bad_tags: a limit such as "20/10m" is wanted'),
     ('[limits]\nbad_tags = "0/1m"', 6, "limits.bad_tags: a limit such as"),

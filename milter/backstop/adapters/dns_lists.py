@@ -61,6 +61,7 @@ class DnsLists:
         self._resolver = resolver
         self._on_trouble = on_trouble
         self._told: set[tuple[str, str]] = set()
+        self._shown = {one.zone: one.shown_as for one in lists if one.shown_as}
         self._askers = _Askers(resolver)
         self._of_bounces = _zones(lists, ListOf.CLIENT)
         self._of_clients = _zones([one for one in lists if not one.bounces_only], ListOf.CLIENT)
@@ -91,7 +92,10 @@ class DnsLists:
                 self._tell(zone, "names its own test point, and so everybody")
             if word is not _Word.ABSENT:
                 unanswered.append(zone)
-        return Listing(tuple(zone for zone in listed if zone not in unanswered), tuple(unanswered))
+        return Listing(
+            tuple(self._name(zone) for zone in listed if zone not in unanswered),
+            tuple(map(self._name, unanswered)),
+        )
 
     def _words(
         self, name: str, zones: Sequence[str], budget: Budget, max_age: float = math.inf
@@ -118,7 +122,10 @@ class DnsLists:
         kind = what.partition(":")[0]
         if (zone, kind) not in self._told:
             self._told.add((zone, kind))
-            self._on_trouble(f"the DNS list {zone} {what}")
+            self._on_trouble(f"the DNS list {self._name(zone)} {what}")
+
+    def _name(self, zone: str) -> str:
+        return self._shown.get(zone, zone)
 
 
 class _Question:

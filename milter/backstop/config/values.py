@@ -132,9 +132,9 @@ def dns_list(zone: str, table: Any) -> DnsList:
     folded = domain(zone)
     if not isinstance(table, dict) or "of" not in table:
         raise ValueError('{ of = "client" } or { of = "sender" } is wanted')
-    unknown = sorted(set(table) - {"of", "bounces_only"})
+    unknown = sorted(set(table) - {"of", "bounces_only", "shown_as"})
     if unknown:
-        raise ValueError(f'"{unknown[0][:80]}" is not known here; known are of and bounces_only')
+        raise ValueError(f'"{unknown[0][:80]}" is not known here; known are of, bounces_only and shown_as')
     kinds = {kind.value: kind for kind in ListOf}
     if table["of"] not in kinds:
         raise ValueError('of = "client" or of = "sender" is wanted')
@@ -143,7 +143,10 @@ def dns_list(zone: str, table: Any) -> DnsList:
         raise ValueError("bounces_only = true or false is wanted, without quotes")  # noqa: TRY004 - as above
     if bounces_only and kinds[table["of"]] is ListOf.SENDER:
         raise ValueError("bounces have no sender: bounces_only is for lists of clients")
-    return DnsList(folded, kinds[table["of"]], bounces_only)
+    shown_as = table.get("shown_as", "")
+    if not isinstance(shown_as, str) or (shown_as and fold_domain(shown_as) is None):
+        raise ValueError('shown_as = "zen.example.org" or another name is wanted')
+    return DnsList(folded, kinds[table["of"]], bounces_only, shown_as)
 
 
 def domain(entry: str) -> str:
