@@ -375,7 +375,7 @@ class TestNobodyCouldSay:
             began = time.monotonic()
             [dkim] = look(DkimVerifier(Resolver([silent.address])), sign(key, LETTER), Budget(seconds=0.1))
             assert dkim.result is TEMPERROR
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 3
 
     def test_a_body_that_was_not_read(self, verifier, key) -> None:
         [dkim] = look(verifier, sign(key, LETTER), is_read=False)

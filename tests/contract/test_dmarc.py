@@ -180,7 +180,7 @@ def test_many_authors_who_are_silent_cost_no_more_time_than_one(suffixes, left):
         checker = DmarcChecker(Resolver([server.address]), suffixes)
         began = time.monotonic()
         found = checker.check([authors], NO_SPF, (), Budget(seconds=left), 0.5)
-        assert time.monotonic() - began < max(left, 1.0) + 0.7
+        assert time.monotonic() - began < max(left, 1.0) + 2
     assert found.result is DmarcResult.TEMPERROR
 
 

@@ -206,7 +206,7 @@ class TestFaults:
             budget, began = Budget(), time.monotonic()
             listing = lists.client("192.0.2.9", null_sender=True, budget=budget)
             assert listing == Listing((), ("a.example", "b.example", "c.example"))
-            assert 1.9 < time.monotonic() - began < 2.5
+            assert 1.9 < time.monotonic() - began < 4
             assert budget.seconds_left < 0.1
             assert sorted(set(silent.seen)) == [f"9.2.0.192.{zone}.example" for zone in "abc"]
 
@@ -226,7 +226,7 @@ class TestFaults:
             lists = DnsLists(Resolver([odd.address]), clients(*zones), told)
             budget, began = Budget(), time.monotonic()
             assert lists.client("192.0.2.9", null_sender=True, budget=budget) == Listing(zones)
-            assert time.monotonic() - began < 1.5  # the lists, then their test points
+            assert time.monotonic() - began < 2.5  # the lists, then their test points
             assert budget.seconds_left > 0.5
 
     def test_what_is_known_is_asked_in_no_thread(self, server, told) -> None:

@@ -24,7 +24,7 @@ MAY = Odd(lambda query: [answer(query, "@ 60 TXT v=spf1\\ +all")])
 SILENT = Odd()
 
 
-WAIT: Final = 2.3
+WAIT: Final = 3.5
 """What a message has for DNS, and some room for a busy machine."""
 
 

@@ -167,10 +167,10 @@ class TestSqlite:
             assert ask(source, "alice", 0.1) is Existence.UNKNOWN
         began = time.monotonic()
         assert ask(source, "alice", 5) is Existence.UNKNOWN
-        assert time.monotonic() - began < 0.1
+        assert time.monotonic() - began < 2
         assert source.trouble == f"it has not answered {THREADS} questions, which still wait"
         source.close()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3
         writer.close()
 
 
@@ -252,7 +252,7 @@ class TestStuckForEver:
         self.silence(host, source)
         began = time.monotonic()
         assert ask(source, "alice") is Existence.UNKNOWN
-        assert time.monotonic() - began < 0.3
+        assert time.monotonic() - began < 2
         wait_for(lambda: ask(source, "alice") is Existence.EXISTS, 5, "the host that came back")
         assert ask(source, "nosuch") is Existence.MISSING
         assert not source.trouble
@@ -441,7 +441,7 @@ class TestMariaDb:
         source = self.source(mariadb, secret(tmp_path, mariadb.reader_password), query=slow)
         began = time.monotonic()
         assert ask(source, "alice", 0.5) is Existence.UNKNOWN
-        assert time.monotonic() - began < 0.8
+        assert time.monotonic() - began < 1.8
         assert source.trouble == "no answer in time"
         assert ask(source, "alice") is Existence.EXISTS
         source.close()

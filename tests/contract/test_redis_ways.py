@@ -67,7 +67,7 @@ def test_tls_to_a_frozen_server_costs_200_ms(tls_server):
     started = time.monotonic()
     with pytest.raises(StoreUnavailable, match="in time"):
         store.ask(QUESTION)
-    assert 0.18 < time.monotonic() - started < 0.7
+    assert 0.18 < time.monotonic() - started < 1.5
     server.thaw()
     wait_for(store.probe, 10, "the server to be found again")
     store.close()

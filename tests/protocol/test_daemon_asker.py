@@ -23,8 +23,8 @@ ASKER = "asker_started pid="
 UNKNOWN_USER = "550 5.1.1 No such user here"
 LATER = "451 4.1.1 Recipient cannot be verified now, try again later"
 QUERIES = 'query = "SELECT 1 FROM people WHERE local = {local}"\nanybody = "SELECT 1 FROM people"\n'
-IN_TIME = 6.0
-"""Seconds until a client has its answer, whatever happens."""
+IN_TIME = 8.0
+"""Seconds until a client has its answer, whatever happens: six, and what a busy machine adds."""
 
 
 class AskingDaemon(Daemon):
@@ -254,7 +254,7 @@ class TestTime:
             for _ in range(20):
                 before = time.monotonic()
                 assert daemon.verdict("somebody@plain.example") == ""
-                assert time.monotonic() - before < 0.5
+                assert time.monotonic() - before < 2
             assert {one.result() for one in hung} == {LATER}
             assert time.monotonic() - began < IN_TIME + 1
         assert "source_does_not_know source=callahead:" in daemon.log_text()

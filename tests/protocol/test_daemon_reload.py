@@ -188,7 +188,7 @@ def test_a_hundred_reloads_under_traffic(stand_in: Daemon, write) -> None:
         write(tag=f"n{number}")
         began = time.monotonic()
         stand_in.reload()
-        assert time.monotonic() - began < 1.5
+        assert time.monotonic() - began < 3
         with stand_in.session() as session:
             for _ in range(20):
                 assert session.send(GOOD).accepted

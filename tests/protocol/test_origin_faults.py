@@ -68,7 +68,7 @@ AT_RCPT = 1.0
 IN_ALL = 2.0
 """Seconds for one message, its end counted."""
 
-SLACK = 1.0
+SLACK = 3.0
 """Seconds that a busy machine may take beyond them."""
 
 

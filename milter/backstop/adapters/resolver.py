@@ -207,11 +207,16 @@ _ABSENT: Final[Answer[Any]] = Answer(Outcome.ABSENT)
 _SPENT: Final[Answer[Any]] = Answer(Outcome.SPENT)
 
 
+def _say_nothing(_text: str) -> None:
+    pass
+
+
 class Resolver:
     """Asks the name servers given, or those of resolv.conf when there are none; never raises on an answer.
 
     `nameservers` are in the forms of `name_servers.parse`; ValueError for any other. `clock` is for the cache
     alone. Names are taken as they are: nothing is appended to them, and what can be no name is absent.
+    `on_trouble` is told, again and again, while questions are not put because of the servers or of `rate`.
     """
 
     def __init__(
@@ -222,6 +227,7 @@ class Resolver:
         rate: float = MAX_RATE,
         cache_octets: int = CACHE_OCTETS,
         clock: Callable[[], float] = time.monotonic,
+        on_trouble: Callable[[str], None] = _say_nothing,
     ) -> None:
         parsed = [name_servers.parse(text) for text in nameservers]
         if None in parsed:
@@ -232,6 +238,7 @@ class Resolver:
         self._tokens = rate
         self._tokens_at = clock()
         self._clock = clock
+        self._on_trouble = on_trouble
         self._lock = threading.Lock()
         self._asked = threading.BoundedSemaphore(MAX_ASKED)
         self._flights: dict[_Question, _Flight] = {}
@@ -335,12 +342,17 @@ class Resolver:
         self, name: dns.name.Name, rdtype: dns.rdatatype.RdataType, deadline: float
     ) -> tuple[Answer[Any], float]:
         if not self._are_up(deadline):
+            self._on_trouble("resolver: no name server answers, so that nothing is judged by DNS")
             return _TEMPORARY, 0
         useless: set[NameServer] = set()
         for server, until in self._attempts(deadline):
             if server in useless:
                 continue
             if not self._may_send():
+                text = (
+                    f"resolver: over {self._rate:g} questions a second in a worker, so that some are not put"
+                )
+                self._on_trouble(text)
                 return _TEMPORARY, 0
             try:
                 reply = name_servers.ask(dns.message.make_query(name, rdtype), server, until)

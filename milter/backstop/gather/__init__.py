@@ -33,7 +33,7 @@ class Gather:
         self._store = store
         self._knowledge = Knowledge(config, on_trouble, asking)
         self._secret = config.ring.memory_secret
-        resolver = Resolver(config.resolver)
+        resolver = Resolver(config.resolver, on_trouble=on_trouble)
         self._signature = OwnSignature(config.dkim_keys, resolver, on_trouble)
         self._origin = OriginAsker(resolver, config.lists, on_trouble, lambda: self.reads_signatures)
 
