@@ -9,7 +9,7 @@ import pytest
 
 from backstop.adapters.own_signature import OwnSignature, SignatureResult
 from backstop.adapters.resolver import Resolver
-from tests.harness.dkim_signer import MESSAGE, SIGNED, RsaKey, header, rsa_key, sign
+from tests.harness.dkim_signer import MESSAGE, NOW, SIGNED, RsaKey, header, rsa_key, sign
 from tests.harness.name_server import PROGRAM, NameServer, txt
 from tests.harness.odd_name_server import Odd, OddNameServer, answer
 from tests.harness.servers import free_port, need
@@ -17,7 +17,6 @@ from tests.harness.servers import free_port, need
 PASS, FAIL, NONE, TEMPERROR = SignatureResult
 
 DAY = 86_400
-NOW = time.time()
 
 
 def is_ours(domain: str) -> bool:

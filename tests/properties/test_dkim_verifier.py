@@ -13,11 +13,10 @@ from backstop.adapters.dkim_verifier import DkimVerifier
 from backstop.adapters.resolver import Answer, Budget, Outcome, Resolver
 from backstop.authentication import DkimResult
 from backstop.dkim_body import BodyHash, wanted
-from tests.harness.dkim_signer import MESSAGE, RsaKey, rsa_key, sign
+from tests.harness.dkim_signer import MESSAGE, NOW, RsaKey, rsa_key, sign
 from tests.harness.servers import need
 from tests.properties.test_own_signature import FAMILIES, HUNDRED_THOUSAND, JUNK, mutated
 
-NOW = time.time()
 CANONS = ("relaxed/simple", "simple/simple", "relaxed/relaxed", "simple/relaxed")
 LETTER = MESSAGE + b"\r\nA  second\tparagraph. \t\r\n\t\r\n\r\nThe end.\r\n\r\n\r\n"
 

@@ -11,10 +11,8 @@ import pytest
 from backstop.adapters import dkim_signature
 from backstop.adapters.own_signature import OwnSignature, SignatureResult
 from backstop.adapters.resolver import Resolver
-from tests.harness.dkim_signer import RsaKey, header, rsa_key, sign
+from tests.harness.dkim_signer import NOW, RsaKey, header, rsa_key, sign
 from tests.harness.servers import need
-
-NOW = time.time()
 
 JUNK = [
     *(b"\r\n", b"\n", b"\r", b" ", b"\t", b"\r\n \r\n", b"\r\n\r\n", b"\x00", b"\xff"),
