@@ -27,6 +27,11 @@ SETTLE_SECONDS: Final = 0.35
 """Counters are written behind, four times a second: the last of them belong to the round."""
 
 WARM_UP_MESSAGES: Final = 300
+
+CLIENTS: Final = 1000
+KNOWN_CLIENTS: Final = 40
+"""Where DNS is asked: a worker puts 50 questions a second at most, and is to know the answers for all."""
+
 QUICK: Final = (3, 800)
 
 
@@ -84,6 +89,7 @@ def _measure(options: argparse.Namespace, stack: ExitStack) -> Run:
         is_own=options.yardstick is None,
         connections=options.conns,
         per_connection=options.per_conn,
+        clients=KNOWN_CLIENTS if options.profile == "origin" else CLIENTS,
         scenarios=scenarios,
         folder=folder,
     )

@@ -34,6 +34,7 @@ class Generator:
     is_own: bool
     connections: int
     per_connection: int
+    clients: int
     files: dict[Judge, Path]
 
     def run(self, socket: Path, judge: Judge, messages: int) -> Figures:
@@ -46,7 +47,8 @@ class Generator:
         return figures
 
     def _own(self, socket: Path, judge: Judge, messages: int) -> Figures:
-        options = ["-c", str(self.connections), "-m", str(self.per_connection), "-n", str(messages)]
+        numbers = {"-c": self.connections, "-k": self.clients, "-m": self.per_connection, "-n": messages}
+        options = [str(word) for pair in numbers.items() for word in pair]
         seen = _output([str(self.program), *options, str(socket), str(self.files[judge])])
         return Figures(
             seen["messages"],
@@ -83,6 +85,7 @@ def prepare(
     is_own: bool,
     connections: int,
     per_connection: int,
+    clients: int,
     scenarios: Sequence[Scenario],
     folder: Path,
 ) -> Generator:
@@ -92,7 +95,7 @@ def prepare(
     for judge in Judge:
         files[judge] = folder / f"{judge.value}.scenarios"
         files[judge].write_text(write(scenarios, judge))
-    return Generator(program, is_own, connections, per_connection, files)
+    return Generator(program, is_own, connections, per_connection, clients, files)
 
 
 def _output(command: list[str]) -> Any:

@@ -2,14 +2,14 @@
  * load: mail without mail. Speaks the milter protocol, version 6, to one unix socket in the place of a Postfix,
  * counts the verdicts, and prints rates and latencies as one JSON object.
  *
- *     load [-c CONNECTIONS] [-m MESSAGES A CONNECTION] [-n MESSAGES] SOCKET SCENARIOS
+ *     load [-c CONNECTIONS] [-k CLIENTS] [-m MESSAGES A CONNECTION] [-n MESSAGES] SOCKET SCENARIOS
  *
  * As Postfix 3.7 does it (src/milter/milter8.c): all actions and steps are offered; what the milter declines is not sent; a
  * command that needs no reply waits in the buffer for the next one that does; the queue id is not known at the
  * first recipient; a refused recipient is shown to a milter that asked for such, and its answer changes nothing.
  *
  * SCENARIOS has one item a line, fields parted by tabs. {n} is the number of the message, {c} that of the
- * connection as two octets ("3.141"). Lines that may be repeated are used in turn.
+ * client as two octets ("3.141"): connections come from CLIENTS in turn, 1,000 if not told. Lines that may be repeated are used in turn.
  *
  *     scenario  NAME  WEIGHT               begins a scenario
  *     client    NAME  IPv4  HELO           scenarios with the same client line share their connections
@@ -119,7 +119,7 @@ struct connection {
 static struct scenario scenarios[64];
 static struct group groups[64];
 static int scenario_count, group_count, poll_fd;
-static long connections = 10, per_connection = 1;
+static long connections = 10, clients = 1000, per_connection = 1;
 static uint64_t total = 2500, issued, opened, messages, sessions, replies, wrong, lost;
 static struct samples latency[STEPS];
 static struct sockaddr_un target = {.sun_family = AF_UNIX};
@@ -435,7 +435,7 @@ static bool open_connection(struct connection *c)
         c->fd = -1;
         return false;
     }
-    c->number = opened++;
+    c->number = opened++ % clients;
     c->group = next_group();
     c->scenario = NULL;
     c->messages = 0;
@@ -768,14 +768,15 @@ static void print_figures(double seconds)
 
 int main(int argc, char **argv)
 {
-    for (int option; (option = getopt(argc, argv, "c:m:n:")) != -1;) {
+    for (int option; (option = getopt(argc, argv, "c:k:m:n:")) != -1;) {
         if (option == 'c') connections = atol(optarg);
+        else if (option == 'k') clients = atol(optarg);
         else if (option == 'm') per_connection = atol(optarg);
         else if (option == 'n') total = strtoull(optarg, NULL, 10);
         else return 2;
     }
-    if (argc - optind != 2 || connections < 1 || connections > 10000 || per_connection < 1 || total < 1)
-        fail("usage: load [-c CONNECTIONS] [-m MESSAGES A CONNECTION] [-n MESSAGES] SOCKET SCENARIOS");
+    if (argc - optind != 2 || connections < 1 || connections > 10000 || clients < 1 || per_connection < 1 || total < 1)
+        fail("usage: load [-c CONNECTIONS] [-k CLIENTS] [-m MESSAGES A CONNECTION] [-n MESSAGES] SOCKET SCENARIOS");
     if (strlen(argv[optind]) >= sizeof target.sun_path) fail("the socket's path is too long");
     strcpy(target.sun_path, argv[optind]);
     read_scenarios(argv[optind + 1]);
