@@ -21,7 +21,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from backstop.adapters import password_file
-from backstop.adapters.lookup_crew import Crew, LookupFailed, NoClearWord
+from backstop.adapters.lookup_crew import (
+    KEEPALIVE_IDLE,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PROBES,
+    Crew,
+    LookupFailed,
+    NoClearWord,
+)
 from backstop.adapters.source_options import Table
 
 _URI = re.compile(r"ldap(?:s|i)?://[!-~]*")
@@ -145,10 +152,9 @@ class _Connection:
         # the handshake of TLS (2.5.13 with GnuTLS). Connecting is bounded by the kernel; each has its share.
         share = max(1.0, seconds / len(options.uri))
         directory.set_option(ldap.OPT_TCP_USER_TIMEOUT, int(share * 1000))
-        # Who waits for a server that has died amid a handshake learns of it.
-        directory.set_option(ldap.OPT_X_KEEPALIVE_IDLE, 10)
-        directory.set_option(ldap.OPT_X_KEEPALIVE_INTERVAL, 5)
-        directory.set_option(ldap.OPT_X_KEEPALIVE_PROBES, 3)
+        directory.set_option(ldap.OPT_X_KEEPALIVE_IDLE, KEEPALIVE_IDLE)
+        directory.set_option(ldap.OPT_X_KEEPALIVE_INTERVAL, KEEPALIVE_INTERVAL)
+        directory.set_option(ldap.OPT_X_KEEPALIVE_PROBES, KEEPALIVE_PROBES)
         directory.set_option(ldap.OPT_REFERRALS, 0)
         directory.set_option(ldap.OPT_X_TLS_REQUIRE_CERT, ldap.OPT_X_TLS_DEMAND)
         if options.ca_file is not None:

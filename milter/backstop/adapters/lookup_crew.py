@@ -34,6 +34,11 @@ MAX_GIVEN_UP: Final = 12
 
 CLOSE_SECONDS: Final = 0.5
 
+KEEPALIVE_IDLE: Final = 10
+KEEPALIVE_INTERVAL: Final = 5
+KEEPALIVE_PROBES: Final = 3
+"""Seconds, seconds and a number, tcp(7): whoever waits for a server that has died learns of it."""
+
 _MAX_DOMAINS: Final = 1000
 
 

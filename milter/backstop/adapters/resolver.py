@@ -207,10 +207,6 @@ _ABSENT: Final[Answer[Any]] = Answer(Outcome.ABSENT)
 _SPENT: Final[Answer[Any]] = Answer(Outcome.SPENT)
 
 
-def _say_nothing(_text: str) -> None:
-    pass
-
-
 class Resolver:
     """Asks the name servers given, or those of resolv.conf when there are none; never raises on an answer.
 
@@ -227,7 +223,7 @@ class Resolver:
         rate: float = MAX_RATE,
         cache_octets: int = CACHE_OCTETS,
         clock: Callable[[], float] = time.monotonic,
-        on_trouble: Callable[[str], None] = _say_nothing,
+        on_trouble: Callable[[str], None] = lambda _text: None,
     ) -> None:
         parsed = [name_servers.parse(text) for text in nameservers]
         if None in parsed:

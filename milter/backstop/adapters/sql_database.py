@@ -24,7 +24,13 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from backstop.adapters import password_file
-from backstop.adapters.lookup_crew import Crew, LookupFailed
+from backstop.adapters.lookup_crew import (
+    KEEPALIVE_IDLE,
+    KEEPALIVE_INTERVAL,
+    KEEPALIVE_PROBES,
+    Crew,
+    LookupFailed,
+)
 from backstop.adapters.source_options import Table
 from backstop.adapters.sql_query import STYLES, Query, parse_query
 
@@ -209,9 +215,9 @@ def _patience(options: SqlOptions) -> Mapping[str, int]:
         return {"read_timeout": options.timeout, "write_timeout": options.timeout}
     if options.driver in _OF_LIBPQ:
         return {
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
+            "keepalives_idle": KEEPALIVE_IDLE,
+            "keepalives_interval": KEEPALIVE_INTERVAL,
+            "keepalives_count": KEEPALIVE_PROBES,
             "tcp_user_timeout": options.timeout * 1000,
         }
     return {}
