@@ -92,8 +92,7 @@ class RedisServer:
     @property
     def pid(self) -> int:
         """Of the server that runs."""
-        assert self._process is not None, "the server was not started"
-        return self._process.pid
+        return self._running.pid
 
     def client(self) -> "redis.Redis":
         """A client of its own for the test; not what the daemon uses."""
@@ -121,9 +120,8 @@ class RedisServer:
 
     def kill(self) -> None:
         """Kill it on the spot: nothing is saved, no connection is closed in order."""
-        self._signal(signal.SIGKILL)
-        assert self._process is not None
-        self._process.wait()
+        self._running.kill()
+        self._running.wait()
 
     def restart(self) -> None:
         """Stop it in order and start it again."""
@@ -132,13 +130,11 @@ class RedisServer:
 
     def freeze(self) -> None:
         """Let it hang: connections are still taken by the kernel, nothing is answered."""
-        assert self._process is not None, "the server was not started"
-        freeze(self._process.pid)
+        freeze(self.pid)
 
     def thaw(self) -> None:
         """End `freeze`."""
-        assert self._process is not None, "the server was not started"
-        thaw(self._process.pid)
+        thaw(self.pid)
 
     def close(self) -> None:
         """Stop it for good."""
@@ -163,13 +159,13 @@ class RedisServer:
             "appendonly no",
         ]
 
-    def _signal(self, number: signal.Signals) -> None:
+    @property
+    def _running(self) -> subprocess.Popen[bytes]:
         assert self._process is not None, "the server was not started"
-        self._process.send_signal(number)
+        return self._process
 
     def _settled(self) -> str:
-        assert self._process is not None
-        if self._process.poll() is not None:
+        if self._running.poll() is not None:
             return "ended"
         with contextlib.closing(redis.Redis.from_url(self.unix_url, socket_timeout=1)) as client:
             try:
