@@ -9,7 +9,8 @@
  * first recipient; a refused recipient is shown to a milter that asked for such, and its answer changes nothing.
  *
  * SCENARIOS has one item a line, fields parted by tabs. {n} is the number of the message, {c} that of the
- * client as two octets ("3.141"): connections come from CLIENTS in turn, 1,000 if not told. Lines that may be repeated are used in turn.
+ * client as two octets ("3.141"): connections come from CLIENTS in turn, 1,000 if not told. Lines that may be
+ * repeated are used in turn.
  *
  *     scenario  NAME  WEIGHT               begins a scenario
  *     client    NAME  IPv4  HELO           scenarios with the same client line share their connections
